@@ -1,0 +1,108 @@
+// The KV-cache format of one tensor (the keys or the values of one layer), and the plan that gives
+// every layer its pair. The text grammar is in plan_parser.h; the formulas are in kernels/quantize.h.
+//
+// Shapes: a key or value tensor is x[token, kv_head, channel]; its flat channel index is
+// kv_head * head_dim + channel.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "services/common/ids.h"
+
+namespace plumbline {
+
+enum class KvType { kFp, kInt2, kInt3, kInt4, kInt5, kInt6, kInt8, kFp8E4m3, kFp8E5m2 };
+enum class Symmetry { kNone, kSym, kAsym, kAffine };
+enum class Granularity { kNone, kTensor, kToken, kChannel, kGroup };
+enum class Scope { kStep, kPrompt, kCalibrated, kWindow };
+enum class HeadGrouping { kJoint, kPerHead };
+enum class RopePlace { kPreRope, kPostRope };
+enum class PrefillReads { kSeen, kExact };
+enum class Arithmetic { kF32, kNative };
+enum class ScaleType { kF32, kF16, kBf16 };
+enum class Fp8Overflow { kSaturate, kTorchCast };
+
+// How one tensor is stored. Value type. Fields that do not apply to `type` hold their defaults, so
+// that equal formats compare equal.
+struct TensorFormat {
+  KvType type = KvType::kFp;
+  Symmetry symmetry = Symmetry::kNone;
+  Granularity granularity = Granularity::kNone;
+  int32_t group_size = 0;                     // channels of one token; with kGroup only
+  Scope scope = Scope::kStep;
+  std::string calibration_digest;             // with kCalibrated only: digest of the capture
+  int32_t window = 0;                         // tokens kept in fp; with kWindow only
+  int32_t window_flush = 0;                   // tokens flushed together; 0 = one; with kWindow only
+  HeadGrouping heads = HeadGrouping::kJoint;
+  RopePlace place = RopePlace::kPreRope;      // ignored for values, which are not rotated
+  PrefillReads prefill = PrefillReads::kSeen;
+  Arithmetic arithmetic = Arithmetic::kF32;
+  ScaleType scale_type = ScaleType::kF32;
+  std::vector<int32_t> select_heads;          // sorted, unique; empty = all
+  std::vector<int32_t> select_channels;       // flat, sorted, unique; empty = all
+  int32_t sink_tokens = 0;                    // the first N tokens stay fp
+  bool hadamard = false;                      // rotate the channels of each head
+  Fp8Overflow fp8_overflow = Fp8Overflow::kSaturate;
+
+  bool is_fp() const { return type == KvType::kFp; }
+  bool is_int() const;
+  bool is_fp8() const { return type == KvType::kFp8E4m3 || type == KvType::kFp8E5m2; }
+  int bits() const;  // 2..8 for codes; 0 for fp, whose width is the compute dtype's
+  friend bool operator==(const TensorFormat&, const TensorFormat&) = default;
+};
+
+struct LayerFormat {
+  TensorFormat key;
+  TensorFormat value;
+  friend bool operator==(const LayerFormat&, const LayerFormat&) = default;
+};
+
+// One rule of a plan's text. Layers empty = all ("*").
+struct PlanRule {
+  std::vector<int32_t> layers;  // sorted, unique
+  LayerFormat format;
+  friend bool operator==(const PlanRule&, const PlanRule&) = default;
+};
+
+// An ordered list of rules; later rules win. A Plan need not know the model: Resolve binds it.
+class Plan {
+ public:
+  Plan() = default;
+  explicit Plan(std::vector<PlanRule> rules) : rules_(std::move(rules)) {}
+  static Plan AllFp();
+
+  const std::vector<PlanRule>& rules() const { return rules_; }
+
+  // The format of every layer. InvalidArgument when a layer is not covered or a rule names a layer,
+  // head or channel that the model does not have; the message carries the rule and the model's size.
+  absl::StatusOr<std::vector<LayerFormat>> Resolve(int num_layers, int num_kv_heads,
+                                                   int head_dim) const;
+
+ private:
+  std::vector<PlanRule> rules_;
+};
+
+// The one canonical spelling for a model of `num_layers` layers: equal resolved plans give equal
+// texts, so cells may be keyed by it. A resolved plan is one LayerFormat a layer.
+std::string CanonicalPlanText(const std::vector<LayerFormat>& layers);
+// Canonical option order, defaults left out.
+std::string FormatText(const TensorFormat& format);
+// SHA-256 of the canonical text.
+std::string PlanDigest(const std::vector<LayerFormat>& layers);
+
+// Exact size of what one sequence of `tokens` tokens stores under the plan, without padding: codes
+// + scales + zeros/minima + tokens kept in fp (fp_bytes a value: 2 for bf16).
+struct KvBytes {
+  double codes = 0;
+  double scales = 0;
+  double fp = 0;
+  double total() const { return codes + scales + fp; }
+};
+KvBytes KvBytesOfPlan(const std::vector<LayerFormat>& layers, int num_kv_heads, int head_dim,
+                      int64_t tokens, int fp_bytes);
+
+}  // namespace plumbline
