@@ -1,0 +1,43 @@
+// Statistics for calibrated formats, by capture digest, layer and tensor.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "plumbline/v1/capture.grpc.pb.h"
+#include "services/quant/tensor_quantizer.h"
+
+namespace plumbline {
+
+struct LayerCalibration {
+  Calibration key;
+  Calibration value;
+};
+
+class CalibrationSource {
+ public:
+  virtual ~CalibrationSource() = default;
+  // NotFound (no such capture or layer), Unavailable (capture service away or not configured).
+  virtual absl::StatusOr<std::shared_ptr<const LayerCalibration>> Get(const std::string& digest,
+                                                                      int layer) = 0;
+};
+
+// Asks the capture service once a capture and remembers it: a digest's statistics never change.
+class CaptureCalibrationSource final : public CalibrationSource {
+ public:
+  // stub may be null: then Get answers FailedPrecondition.
+  explicit CaptureCalibrationSource(std::unique_ptr<v1::ActivationCapture::StubInterface> stub)
+      : stub_(std::move(stub)) {}
+  absl::StatusOr<std::shared_ptr<const LayerCalibration>> Get(const std::string& digest,
+                                                              int layer) override;
+
+ private:
+  const std::unique_ptr<v1::ActivationCapture::StubInterface> stub_;
+  std::mutex mutex_;
+  std::map<std::string, std::map<int, std::shared_ptr<const LayerCalibration>>> known_;
+};
+
+}  // namespace plumbline

@@ -1,0 +1,220 @@
+#include "services/worker/engine_runner.h"
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "services/common/logging.h"
+#include "services/common/status_macros.h"
+
+namespace plumbline {
+namespace {
+
+void AddStats(const EngineStats& from, EngineStats* to) {
+  to->steps += from.steps;
+  to->prompt_tokens += from.prompt_tokens;
+  to->decoded_tokens += from.decoded_tokens;
+  to->padded_slots += from.padded_slots;
+  to->matmul_seconds += from.matmul_seconds;
+  to->attention_seconds += from.attention_seconds;
+  to->quantize_seconds += from.quantize_seconds;
+  to->other_seconds += from.other_seconds;
+}
+
+}  // namespace
+
+EngineRunner::EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded)
+    : factory_(std::move(factory)), options_(std::move(options)), max_loaded_(max_loaded) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+EngineRunner::~EngineRunner() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+uint64_t EngineRunner::Submit(const CatalogEntry& entry, SequenceRequest request, Done done) {
+  uint64_t id = 0;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    id = next_id_++;
+    ++active_;
+    request.id = id;
+    queue_.push_back({id, entry, std::move(request), std::move(done)});
+  }
+  wake_.notify_all();
+  return id;
+}
+
+void EngineRunner::Cancel(uint64_t id) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cancelled_.push_back(id);
+  }
+  wake_.notify_all();
+}
+
+absl::StatusOr<std::string> EngineRunner::NumericsClassOf(const CatalogEntry& entry) {
+  auto answer = std::make_shared<std::promise<absl::StatusOr<std::string>>>();
+  std::future<absl::StatusOr<std::string>> future = answer->get_future();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return absl::UnavailableError("the engine is shutting down");
+    tasks_.push_back([this, entry, answer] {
+      absl::StatusOr<Loaded*> loaded = Load(entry);
+      if (!loaded.ok()) {
+        answer->set_value(loaded.status());
+      } else {
+        answer->set_value((*loaded)->engine->numerics_class());
+      }
+    });
+  }
+  wake_.notify_all();
+  return future.get();
+}
+
+int EngineRunner::active() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return active_;
+}
+
+int64_t EngineRunner::tokens_computed() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return stats_.prompt_tokens + stats_.decoded_tokens;
+}
+
+EngineStats EngineRunner::stats() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return stats_;
+}
+
+void EngineRunner::Run() {
+  while (true) {
+    std::vector<Job> jobs;
+    std::vector<uint64_t> cancelled;
+    std::vector<std::function<void()>> tasks;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] {
+        return stopping_ || active_ > 0 || !cancelled_.empty() || !tasks_.empty();
+      });
+      if (stopping_) break;
+      jobs.swap(queue_);
+      cancelled.swap(cancelled_);
+      tasks.swap(tasks_);
+    }
+    for (auto& task : tasks) task();
+    for (Job& job : jobs) StartJob(std::move(job));
+    DropCancelled(cancelled);
+    StepAll();
+    RefreshStats();
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& task : tasks_) task();  // their callers wait
+  tasks_.clear();
+}
+
+void EngineRunner::StartJob(Job job) {
+  absl::StatusOr<Loaded*> loaded = Load(job.entry);
+  absl::Status status = loaded.status();
+  if (status.ok()) status = (*loaded)->engine->Submit(std::move(job.request));
+  if (status.ok()) {
+    (*loaded)->running.emplace(job.id, std::move(job.done));
+    return;
+  }
+  job.done(status);
+  std::lock_guard<std::mutex> lock(mutex_);
+  --active_;
+}
+
+void EngineRunner::StepAll() {
+  for (auto& [digest, loaded] : loaded_) {
+    if (loaded.running.empty()) continue;
+    loaded.last_used = ++clock_;
+    absl::StatusOr<std::vector<SequenceResult>> results = loaded.engine->Step();
+    if (results.ok()) {
+      Deliver(loaded, *std::move(results));
+    } else {
+      FailAll(loaded, results.status());
+    }
+  }
+  // An engine whose step failed is in no known state: it is loaded anew when needed.
+  for (auto it = loaded_.begin(); it != loaded_.end();) {
+    it = it->second.engine == nullptr ? loaded_.erase(it) : std::next(it);
+  }
+}
+
+void EngineRunner::Deliver(Loaded& loaded, std::vector<SequenceResult> results) {
+  for (SequenceResult& result : results) {
+    auto node = loaded.running.extract(result.id);
+    if (node.empty()) continue;
+    node.mapped()(std::move(result));
+    std::lock_guard<std::mutex> lock(mutex_);
+    --active_;
+  }
+}
+
+void EngineRunner::FailAll(Loaded& loaded, const absl::Status& status) {
+  spdlog::error("engine step failed, the engine is loaded anew: {}", std::string(status.message()));
+  for (auto& [id, done] : loaded.running) done(Annotate(status, "engine step"));
+  std::lock_guard<std::mutex> lock(mutex_);
+  active_ -= static_cast<int>(loaded.running.size());
+  loaded.running.clear();
+  AddStats(loaded.engine->stats(), &evicted_stats_);
+  loaded.engine.reset();
+}
+
+void EngineRunner::DropCancelled(const std::vector<uint64_t>& ids) {
+  for (uint64_t id : ids) {
+    for (auto& [digest, loaded] : loaded_) {
+      if (loaded.running.erase(id) == 0) continue;
+      if (absl::Status status = loaded.engine->Cancel(id); !status.ok()) {
+        spdlog::warn("cancel of sequence {}: {}", id, std::string(status.message()));
+      }
+      std::lock_guard<std::mutex> lock(mutex_);
+      --active_;
+    }
+  }
+}
+
+absl::StatusOr<EngineRunner::Loaded*> EngineRunner::Load(const CatalogEntry& entry) {
+  const std::string& digest = entry.info.model_digest();
+  if (auto it = loaded_.find(digest); it != loaded_.end()) return &it->second;
+  EvictIdle();
+  EngineOptions options = options_;
+  options.bundle_dir = entry.dir;
+  spdlog::info("loading model {} ({})", entry.info.name(), digest.substr(0, 12));
+  absl::StatusOr<std::unique_ptr<Engine>> engine = factory_(options);
+  if (!engine.ok()) return Annotate(engine.status(), absl::StrCat("model ", entry.info.name()));
+  Loaded& loaded = loaded_[digest];
+  loaded.engine = *std::move(engine);
+  loaded.last_used = ++clock_;
+  return &loaded;
+}
+
+void EngineRunner::EvictIdle() {
+  while (loaded_.size() >= max_loaded_) {
+    auto oldest = loaded_.end();
+    for (auto it = loaded_.begin(); it != loaded_.end(); ++it) {
+      if (!it->second.running.empty()) continue;
+      if (oldest == loaded_.end() || it->second.last_used < oldest->second.last_used) oldest = it;
+    }
+    if (oldest == loaded_.end()) return;  // all are busy: memory is the caller's limit, not ours
+    AddStats(oldest->second.engine->stats(), &evicted_stats_);
+    loaded_.erase(oldest);
+  }
+}
+
+void EngineRunner::RefreshStats() {
+  EngineStats total = evicted_stats_;
+  for (const auto& [digest, loaded] : loaded_) AddStats(loaded.engine->stats(), &total);
+  std::lock_guard<std::mutex> lock(mutex_);
+  stats_ = total;
+}
+
+}  // namespace plumbline

@@ -1,0 +1,98 @@
+// One thread that drives the engines of a worker. Sequences of cells, of direct calls and of
+// captures share its continuous batch; the engine's invariance makes that harmless.
+//
+//   EngineRunner runner(&catalog, options);
+//   runner.Submit(entry, std::move(request), [](absl::StatusOr<SequenceResult> r) { ... });
+//
+// Thread safe. `done` runs on the runner's thread exactly once, unless the runner is destroyed or
+// the sequence cancelled first; it must be short and must not call Submit.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "services/engine/engine.h"
+#include "services/worker/model_catalog.h"
+
+namespace plumbline {
+
+using EngineFactory =
+    std::function<absl::StatusOr<std::unique_ptr<Engine>>(const EngineOptions& options)>;
+
+class EngineRunner {
+ public:
+  using Done = std::function<void(absl::StatusOr<SequenceResult>)>;
+
+  // options.bundle_dir is ignored: it comes from the entry. At most `max_loaded` engines stay in
+  // memory; the one idle longest goes first.
+  EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded = 2);
+  ~EngineRunner();  // drops what is active, without calling `done`
+  EngineRunner(const EngineRunner&) = delete;
+  EngineRunner& operator=(const EngineRunner&) = delete;
+
+  // Returns the runner's id of the sequence; request.id is ignored.
+  uint64_t Submit(const CatalogEntry& entry, SequenceRequest request, Done done);
+  // No effect when it has finished.
+  void Cancel(uint64_t id);
+
+  // Loads the model's engine now and answers its numerics class.
+  absl::StatusOr<std::string> NumericsClassOf(const CatalogEntry& entry);
+
+  int active() const;
+  // Tokens (prompt and answer) computed since the start, for the measured rate.
+  int64_t tokens_computed() const;
+  EngineStats stats() const;  // of all engines together, as of the last step
+
+ private:
+  struct Job {
+    uint64_t id = 0;
+    CatalogEntry entry;
+    SequenceRequest request;
+    Done done;
+  };
+  struct Loaded {
+    std::unique_ptr<Engine> engine;
+    absl::flat_hash_map<uint64_t, Done> running;
+    uint64_t last_used = 0;
+  };
+
+  void Run();
+  void StartJob(Job job);
+  void StepAll();
+  void Deliver(Loaded& loaded, std::vector<SequenceResult> results);
+  void FailAll(Loaded& loaded, const absl::Status& status);
+  void DropCancelled(const std::vector<uint64_t>& ids);
+  absl::StatusOr<Loaded*> Load(const CatalogEntry& entry);
+  void EvictIdle();
+  void RefreshStats();
+
+  const EngineFactory factory_;
+  const EngineOptions options_;
+  const size_t max_loaded_;
+
+  std::map<std::string, Loaded> loaded_;  // by model digest; engine thread alone
+  EngineStats evicted_stats_;             // engine thread alone
+  uint64_t clock_ = 0;                    // engine thread alone
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;                     // guarded by mutex_
+  uint64_t next_id_ = 1;                      // guarded by mutex_
+  int active_ = 0;                            // guarded by mutex_
+  std::vector<Job> queue_;                    // guarded by mutex_
+  std::vector<uint64_t> cancelled_;           // guarded by mutex_
+  std::vector<std::function<void()>> tasks_;  // guarded by mutex_; run on the engine thread
+  EngineStats stats_;                         // guarded by mutex_
+  std::thread thread_;
+};
+
+}  // namespace plumbline
