@@ -13,10 +13,11 @@ namespace {
 
 double NormalUpperTail(double x) { return 0.5 * std::erfc(x / std::numbers::sqrt2); }
 
-// Quantile of the upper half, tail <= 1/2: Newton on the logarithm of the tail, which is concave,
-// so the steps cannot overshoot to where the density vanishes.
+// Quantile of the upper half, tail <= 1/2: Newton on the logarithm of the tail. It is concave and
+// falls, so from a start right of the root the steps come down to it without crossing; the start is
+// right of it because the tail at x is at most exp(-x^2 / 2) / 2.
 double UpperQuantile(double tail) {
-  double x = 0;
+  double x = std::sqrt(-2 * std::log(tail));
   for (int i = 0; i < 200; ++i) {
     const double value = NormalUpperTail(x);
     const double density = std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
