@@ -1,14 +1,10 @@
 #include "services/worker/calibration_source.h"
 
-#include <chrono>
-
 #include "absl/strings/str_cat.h"
-#include "services/rpc/status_mapping.h"
+#include "services/common/status_macros.h"
 
 namespace plumbline {
 namespace {
-
-constexpr std::chrono::seconds kTimeout{30};
 
 Calibration FromStats(const v1::ChannelStats& stats) {
   Calibration calibration;
@@ -23,19 +19,16 @@ Calibration FromStats(const v1::ChannelStats& stats) {
 absl::StatusOr<std::shared_ptr<const LayerCalibration>> CaptureCalibrationSource::Get(
     const std::string& digest, int layer) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (stub_ == nullptr) {
+  if (client_ == nullptr) {
     return absl::FailedPreconditionError(
         "the plan is calibrated, but this worker has no capture endpoint in its config");
   }
   auto known = known_.find(digest);
   if (known == known_.end()) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + kTimeout);
     v1::GetStatsRequest request;
     request.set_capture(digest);
-    v1::GetStatsResponse response;
-    const grpc::Status status = stub_->GetStats(&context, request, &response);
-    if (!status.ok()) return FromGrpcStatus(status);
+    PLUMB_ASSIGN_OR_RETURN(const v1::GetStatsResponse response,
+                           client_->Call(&v1::ActivationCapture::Stub::GetStats, request));
     auto& layers = known_[digest];
     for (const v1::LayerStats& stats : response.layers()) {
       layers[static_cast<int>(stats.layer())] = std::make_shared<LayerCalibration>(

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "plumbline/v1/capture.grpc.pb.h"
 #include "services/quant/tensor_quantizer.h"
+#include "services/rpc/client.h"
 
 namespace plumbline {
 
@@ -28,14 +29,13 @@ class CalibrationSource {
 // Asks the capture service once a capture and remembers it: a digest's statistics never change.
 class CaptureCalibrationSource final : public CalibrationSource {
  public:
-  // stub may be null: then Get answers FailedPrecondition.
-  explicit CaptureCalibrationSource(std::unique_ptr<v1::ActivationCapture::StubInterface> stub)
-      : stub_(std::move(stub)) {}
+  // client is not owned and may be null: then Get answers FailedPrecondition.
+  explicit CaptureCalibrationSource(RpcClient<v1::ActivationCapture>* client) : client_(client) {}
   absl::StatusOr<std::shared_ptr<const LayerCalibration>> Get(const std::string& digest,
                                                               int layer) override;
 
  private:
-  const std::unique_ptr<v1::ActivationCapture::StubInterface> stub_;
+  RpcClient<v1::ActivationCapture>* const client_;
   std::mutex mutex_;
   std::map<std::string, std::map<int, std::shared_ptr<const LayerCalibration>>> known_;
 };

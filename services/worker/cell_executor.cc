@@ -177,7 +177,8 @@ void EngineCellExecutor::Drop(const std::string& cell_key) {
 
 void EngineCellExecutor::Submit(const std::string& cell_key, const CatalogEntry& entry,
                                 SequenceRequest request, EngineRunner::Done finish) {
-  // Held over the submission, so that a sequence that finishes at once is remembered before forgotten.
+  // Held over the submission, so that a sequence that finishes at once is remembered before
+  // forgotten.
   std::lock_guard<std::mutex> lock(mutex_);
   running_[cell_key].push_back(runner_->Submit(entry, std::move(request), std::move(finish)));
 }

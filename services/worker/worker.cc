@@ -1,0 +1,160 @@
+#include "services/worker/worker.h"
+
+#include <unistd.h>
+
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "services/common/digest.h"
+#include "services/common/logging.h"
+#include "services/common/status_macros.h"
+#include "services/worker/generation_service.h"
+#include "services/worker/sync_loop.h"
+
+namespace plumbline {
+namespace {
+
+constexpr uint32_t kDefaultDrainSeconds = 20;
+constexpr uint32_t kDefaultMaxRunning = 256;
+constexpr uint32_t kDefaultKvPoolMib = 4096;
+
+std::string RandomHex() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x", random(), random());
+}
+
+std::string DefaultWorkerId() {
+  char host[256] = "worker";
+  gethostname(host, sizeof(host) - 1);
+  return absl::StrCat(host, "-", RandomHex().substr(0, 6));
+}
+
+absl::StatusOr<EngineOptions> EngineOptionsOf(const v1::WorkerConfig& config) {
+  EngineOptions options;
+  if (config.dtype() == "bf16") {
+    options.dtype = ComputeDtype::kBf16;
+  } else if (!config.dtype().empty() && config.dtype() != "fp32") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("dtype must be \"fp32\" or \"bf16\", got \"", config.dtype(), "\""));
+  }
+  if (!config.device().empty() && config.device() != "cpu") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device must be \"cpu\" in this build, got \"", config.device(), "\""));
+  }
+  if (config.threads() > 1024) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("threads must be 0..1024 (0 = all cores), got ", config.threads()));
+  }
+  options.threads = static_cast<int>(config.threads());
+  options.max_running =
+      static_cast<int>(config.max_running() == 0 ? kDefaultMaxRunning : config.max_running());
+  options.kv_pool_bytes =
+      int64_t{config.kv_pool_mib() == 0 ? kDefaultKvPoolMib : config.kv_pool_mib()} << 20;
+  return options;
+}
+
+absl::StatusOr<v1::NumericsClass> NumericsOf(EngineRunner& runner, const ModelCatalog& catalog,
+                                             const EngineOptions& options) {
+  // The class does not depend on the model's weights; loading the first one also finds a bad device
+  // or a broken bundle before any work is taken.
+  PLUMB_ASSIGN_OR_RETURN(const std::string text, runner.NumericsClassOf(catalog.entries().front()));
+  v1::NumericsClass numerics;
+  numerics.set_text(text);
+  numerics.set_id(Sha256Hex(text));
+  numerics.set_dtype(options.dtype == ComputeDtype::kBf16 ? "bf16" : "fp32");
+  numerics.set_device("cpu");
+  return numerics;
+}
+
+template <typename Service>
+absl::StatusOr<std::unique_ptr<RpcClient<Service>>> ClientOrNull(const v1::Endpoint& endpoint) {
+  if (endpoint.address().empty()) return std::unique_ptr<RpcClient<Service>>();
+  return RpcClient<Service>::Create(endpoint);
+}
+
+// Everything of a worker, in the order in which it must be taken down (last first).
+struct WorkerParts {
+  std::unique_ptr<ModelCatalog> catalog;
+  std::unique_ptr<EngineRunner> runner;
+  std::unique_ptr<RpcClient<v1::ActivationCapture>> capture_client;
+  std::unique_ptr<CaptureCalibrationSource> calibrations;
+  std::unique_ptr<EngineCellExecutor> executor;
+  std::unique_ptr<EngineCaptureSender> captures;
+  std::unique_ptr<GenerationService> generation;
+  std::unique_ptr<SyncLoop> sync;
+  v1::NumericsClass numerics;
+};
+
+absl::Status AddSyncLoop(const v1::WorkerConfig& config, const EngineOptions& options,
+                         Process& process, WorkerParts* parts) {
+  SyncLoopOptions sync;
+  sync.worker_id = config.worker_id().empty() ? DefaultWorkerId() : config.worker_id();
+  sync.incarnation_id = RandomHex();
+  sync.max_cells = options.max_running * 2;
+  for (const CatalogEntry& entry : parts->catalog->entries()) {
+    *sync.capabilities.add_models() = entry.info;
+  }
+  *sync.capabilities.mutable_numerics() = parts->numerics;
+  sync.capabilities.set_max_cells(static_cast<uint32_t>(sync.max_cells));
+  sync.capabilities.set_version(std::string(BuildVersion()));
+  PLUMB_ASSIGN_OR_RETURN(auto client, RpcClient<v1::Work>::Create(config.coordinator()));
+  EngineRunner* runner = parts->runner.get();
+  parts->sync = std::make_unique<SyncLoop>(
+      std::move(sync), std::make_unique<GrpcCoordinatorLink>(std::move(client)),
+      parts->executor.get(), parts->captures.get(), process.metrics, process.clock,
+      [runner] { return runner->tokens_computed(); });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<WorkerParts>> BuildParts(const v1::WorkerConfig& config,
+                                                        Process& process) {
+  if (config.model_roots().empty()) {
+    return absl::InvalidArgumentError(
+        "model_roots is empty: name at least one folder with model bundles");
+  }
+  PLUMB_ASSIGN_OR_RETURN(const EngineOptions options, EngineOptionsOf(config));
+  auto parts = std::make_unique<WorkerParts>();
+  PLUMB_ASSIGN_OR_RETURN(parts->catalog, ModelCatalog::Create({config.model_roots().begin(),
+                                                               config.model_roots().end()}));
+  parts->runner = std::make_unique<EngineRunner>(CreateCpuEngine, options);
+  PLUMB_ASSIGN_OR_RETURN(parts->numerics, NumericsOf(*parts->runner, *parts->catalog, options));
+  PLUMB_ASSIGN_OR_RETURN(auto capture, ClientOrNull<v1::ActivationCapture>(config.capture()));
+  PLUMB_ASSIGN_OR_RETURN(parts->capture_client,
+                         ClientOrNull<v1::ActivationCapture>(config.capture()));
+  parts->calibrations = std::make_unique<CaptureCalibrationSource>(parts->capture_client.get());
+  parts->executor = std::make_unique<EngineCellExecutor>(parts->catalog.get(), parts->runner.get(),
+                                                         parts->calibrations.get());
+  parts->captures = std::make_unique<EngineCaptureSender>(parts->catalog.get(), parts->runner.get(),
+                                                          std::move(capture));
+  parts->generation = std::make_unique<GenerationService>(
+      parts->catalog.get(), parts->runner.get(), parts->calibrations.get(), parts->numerics,
+      options.max_running * 16);
+  if (!config.coordinator().address().empty()) {
+    PLUMB_RETURN_IF_ERROR(AddSyncLoop(config, options, process, parts.get()));
+  }
+  return parts;
+}
+
+}  // namespace
+
+absl::Status RunWorker(const v1::WorkerConfig& config, Process& process) {
+  PLUMB_ASSIGN_OR_RETURN(const std::unique_ptr<WorkerParts> parts, BuildParts(config, process));
+  spdlog::info("{} models, numerics class {}: {}", parts->catalog->entries().size(),
+               parts->numerics.id().substr(0, 12), parts->numerics.text());
+  if (parts->sync != nullptr) parts->sync->Start();
+  const uint32_t drain =
+      config.server().drain_seconds() == 0 ? kDefaultDrainSeconds : config.server().drain_seconds();
+  RpcServerOptions server;
+  server.default_listen = kWorkerListen;
+  server.config = config.server();
+  server.services = {Hosted<v1::Generation>(parts->generation.get())};
+  server.metrics = process.metrics;
+  return ServeUntilShutdown(std::move(server), process, [&parts, drain] {
+    if (parts->sync != nullptr) parts->sync->Drain(absl::Seconds(drain));
+  });
+}
+
+}  // namespace plumbline
