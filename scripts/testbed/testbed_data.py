@@ -10,6 +10,8 @@ import json
 import pathlib
 import re
 
+import numpy as np
+
 HERE = pathlib.Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 BUILTIN = PROJECT / "data" / "prompts" / "plumbline-builtin"
@@ -89,23 +91,28 @@ def words(text):
     return frozenset(re.findall(r"[a-z0-9]+", normalize(text)))
 
 
-def jaccard(a, b):
-    return len(a & b) / len(a | b) if a | b else 1.0
+def _incidence(word_sets, vocabulary):
+    matrix = np.zeros((len(word_sets), len(vocabulary)), dtype=np.float32)
+    for row, found in enumerate(word_sets):
+        matrix[row, [vocabulary[w] for w in found]] = 1.0
+    return matrix
 
 
 def near_duplicates(ours, theirs):
-    """Pairs (our text, their text, similarity) that are equal or nearly so."""
-    found = []
-    prepared = [(t, words(t), words(t) - STOP_WORDS) for t in theirs]
-    for text in ours:
-        mine, core = words(text), words(text) - STOP_WORDS
-        for other, their_words, their_core in prepared:
-            same = normalize(text) == normalize(other)
-            score = jaccard(mine, their_words)
-            core_same = bool(core) and core == their_core
-            if same or core_same or score >= NEAR_DUPLICATE:
-                found.append((text, other, 1.0 if same or core_same else score))
-    return found
+    """Pairs (our text, their text, similarity) that are equal or nearly so: Jaccard similarity of the
+    word sets >= NEAR_DUPLICATE, or the same words once the frame of the question is taken out."""
+    mine, other = [words(t) for t in ours], [words(t) for t in theirs]
+    vocabulary = {w: i for i, w in enumerate(sorted(frozenset().union(*mine, *other)))}
+    shared = _incidence(mine, vocabulary) @ _incidence(other, vocabulary).T
+    sizes = np.array([[len(w)] for w in mine]) + np.array([len(w) for w in other])
+    score = shared / np.maximum(sizes - shared, 1)
+    core = {}
+    for j, found in enumerate(other):
+        core.setdefault(found - STOP_WORDS, []).append(j)
+    for i, found in enumerate(mine):
+        if found - STOP_WORDS:
+            score[i, core.get(found - STOP_WORDS, [])] = 1.0
+    return [(ours[i], theirs[j], float(score[i, j])) for i, j in zip(*np.where(score >= NEAR_DUPLICATE))]
 
 
 def assert_disjoint(training_own, training_advbench, folder):

@@ -1,0 +1,164 @@
+#include <cstdio>
+#include <memory>
+
+#include "absl/strings/str_format.h"
+#include "services/cli/commands.h"
+#include "services/cli/progress.h"
+#include "services/cli/session.h"
+#include "services/cli/study_flags.h"
+#include "services/rpc/status.h"
+
+namespace plumbline {
+namespace {
+
+const char* StateWord(v1::ExperimentState state) {
+  switch (state) {
+    case v1::EXPERIMENT_STATE_PENDING:
+      return "pending";
+    case v1::EXPERIMENT_STATE_RUNNING:
+      return "running";
+    case v1::EXPERIMENT_STATE_WAITING:
+      return "waiting";
+    case v1::EXPERIMENT_STATE_SUCCEEDED:
+      return "succeeded";
+    case v1::EXPERIMENT_STATE_FAILED:
+      return "failed";
+    case v1::EXPERIMENT_STATE_CANCELLED:
+      return "cancelled";
+    default:
+      return "unknown";
+  }
+}
+
+const char* KindWord(const v1::Study& study) {
+  switch (study.kind_case()) {
+    case v1::Study::kSweep:
+      return "sweep";
+    case v1::Study::kDiagnose:
+      return "diagnose";
+    case v1::Study::kMitigate:
+      return "mitigate";
+    case v1::Study::kCanary:
+      return "canary";
+    case v1::Study::kCustom:
+      return "custom";
+    default:
+      return "?";
+  }
+}
+
+// A command on one experiment, named by its first argument.
+struct OnExperiment {
+  SessionFlags session;
+  std::string id;
+};
+
+std::shared_ptr<OnExperiment> RegisterOnExperiment(CLI::App* command) {
+  auto flags = std::make_shared<OnExperiment>();
+  flags->session.Register(command);
+  command->add_option("ID", flags->id, "the experiment (`plumb list`)")->required();
+  return flags;
+}
+
+absl::Status List(const SessionFlags& flags) {
+  absl::StatusOr<std::unique_ptr<Session>> session = Session::Open(flags, Session::Need::kRead);
+  if (!session.ok()) return session.status();
+  v1::ListExperimentsRequest request;
+  printf("%-20s %-9s %-10s %-18s %s\n", "ID", "KIND", "STATE", "STAGE", "MODEL / NAME");
+  while (true) {
+    const auto page =
+        (*session)->experiments().Call(&v1::Experiments::Stub::ListExperiments, request);
+    if (!page.ok()) return page.status();
+    for (const v1::Experiment& experiment : page->experiments()) {
+      printf("%-20s %-9s %-10s %-18s %s %s\n", experiment.id().c_str(),
+             KindWord(experiment.study()), StateWord(experiment.state()),
+             experiment.stage().c_str(), experiment.model().name().c_str(),
+             experiment.study().name().c_str());
+    }
+    if (page->next_page_token().empty()) return absl::OkStatus();
+    request.set_page_token(page->next_page_token());
+  }
+}
+
+int Watch(const OnExperiment& flags, const std::string& out) {
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      Session::Open(flags.session, Session::Need::kRun);
+  if (!session.ok()) return Finish(session.status());
+  return FollowExperiment(**session, flags.id, out);
+}
+
+absl::Status Cancel(const OnExperiment& flags) {
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      Session::Open(flags.session, Session::Need::kRead);
+  if (!session.ok()) return session.status();
+  v1::CancelExperimentRequest request;
+  request.set_id(flags.id);
+  const auto response =
+      (*session)->experiments().Call(&v1::Experiments::Stub::CancelExperiment, request);
+  if (!response.ok()) return response.status();
+  printf("%s %s\n", flags.id.c_str(), StateWord(response->experiment().state()));
+  return absl::OkStatus();
+}
+
+int Resume(const OnExperiment& flags, const std::string& out) {
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      Session::Open(flags.session, Session::Need::kRun);
+  if (!session.ok()) return Finish(session.status());
+  v1::ResumeExperimentRequest request;
+  request.set_id(flags.id);
+  const auto response =
+      (*session)->experiments().Call(&v1::Experiments::Stub::ResumeExperiment, request);
+  if (!response.ok()) return Finish(response.status());
+  return FollowExperiment(**session, flags.id, out);
+}
+
+absl::Status Purge(const OnExperiment& flags, bool everything) {
+  absl::StatusOr<std::unique_ptr<Session>> session =
+      Session::Open(flags.session, Session::Need::kRead);
+  if (!session.ok()) return session.status();
+  v1::PurgeExperimentRequest request;
+  request.set_id(flags.id);
+  request.set_everything(everything);
+  const auto response =
+      (*session)->experiments().Call(&v1::Experiments::Stub::PurgeExperiment, request);
+  if (!response.ok()) return response.status();
+  printf("removed %d texts and %d cells\n", static_cast<int>(response->texts_removed()),
+         static_cast<int>(response->cells_removed()));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddExperimentCommands(CLI::App& app, int* exit_code) {
+  CLI::App* list = app.add_subcommand("list", "Experiments, newest first");
+  auto list_flags = std::make_shared<SessionFlags>();
+  list_flags->Register(list);
+  list->callback([=] { *exit_code = Finish(List(*list_flags)); });
+
+  CLI::App* watch = app.add_subcommand(
+      "watch", "Follow an experiment to its end; without a coordinator, go on with it");
+  auto watch_flags = RegisterOnExperiment(watch);
+  auto watch_out = std::make_shared<std::string>();
+  watch_flags->session.RegisterWorkerFlags(watch);
+  watch->add_option("--out", *watch_out, "folder for the report");
+  watch->callback([=] { *exit_code = Watch(*watch_flags, *watch_out); });
+
+  CLI::App* cancel = app.add_subcommand("cancel", "Stop handing out an experiment's cells");
+  auto cancel_flags = RegisterOnExperiment(cancel);
+  cancel->callback([=] { *exit_code = Finish(Cancel(*cancel_flags)); });
+
+  CLI::App* resume = app.add_subcommand("resume", "Go on with a cancelled or failed experiment");
+  auto resume_flags = RegisterOnExperiment(resume);
+  auto resume_out = std::make_shared<std::string>();
+  resume_flags->session.RegisterWorkerFlags(resume);
+  resume->add_option("--out", *resume_out, "folder for the report");
+  resume->callback([=] { *exit_code = Resume(*resume_flags, *resume_out); });
+
+  CLI::App* purge = app.add_subcommand("purge", "Delete an experiment's texts (or all of it)");
+  auto purge_flags = RegisterOnExperiment(purge);
+  auto everything = std::make_shared<bool>(false);
+  purge->add_flag("--everything", *everything, "the experiment and its results too");
+  purge->callback([=] { *exit_code = Finish(Purge(*purge_flags, *everything)); });
+}
+
+}  // namespace plumbline

@@ -1,0 +1,296 @@
+#include "services/cli/local_cluster.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "services/cli/install_layout.h"
+#include "services/common/files.h"
+#include "services/common/status_macros.h"
+#include "services/rpc/config.h"
+
+namespace plumbline {
+namespace {
+
+constexpr absl::Duration kStopPatience = absl::Seconds(25);
+constexpr absl::Duration kSupervisePeriod = absl::Milliseconds(200);
+constexpr char kLoopbackAnyPort[] = "127.0.0.1:0";
+
+std::string RunFile(const v1::ClusterConfig& config, absl::string_view name) {
+  return JoinPath(config.data_dir(), absl::StrCat("run/", name));
+}
+
+// "grpc PORT" and "metrics PORT" lines.
+absl::StatusOr<std::pair<int, int>> ReadPorts(const std::string& path) {
+  PLUMB_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  std::pair<int, int> ports{0, 0};
+  for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ');
+    int port = 0;
+    if (words.size() != 2 || !absl::SimpleAtoi(words[1], &port)) continue;
+    (words[0] == "grpc" ? ports.first : ports.second) = port;
+  }
+  if (ports.first == 0) return absl::UnavailableError("no port yet");
+  return ports;
+}
+
+std::string LastLines(const std::string& path, int count) {
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) return "";
+  std::vector<absl::string_view> lines = absl::StrSplit(*text, '\n', absl::SkipEmpty());
+  std::string tail;
+  const size_t first = lines.size() > static_cast<size_t>(count) ? lines.size() - count : 0;
+  for (size_t i = first; i < lines.size(); ++i) absl::StrAppend(&tail, "\n  ", lines[i]);
+  return tail;
+}
+
+}  // namespace
+
+struct LocalCluster::Service {
+  std::string name;
+  std::string binary;
+  std::string config_path, port_path, log_path;
+  std::unique_ptr<google::protobuf::Message> config;
+  v1::ServerConfig* server = nullptr;  // inside config
+  std::unique_ptr<ChildProcess> process;
+  std::string address, metrics_address;
+  int restarts = 0;
+};
+
+v1::ClusterConfig DefaultClusterConfig(const std::string& data_dir,
+                                       const std::vector<std::string>& model_roots) {
+  v1::ClusterConfig config;
+  config.set_data_dir(data_dir);
+  config.mutable_coordinator()->mutable_store()->set_sqlite_file(
+      JoinPath(data_dir, "plumbline.sqlite"));
+  config.mutable_coordinator()->set_prompts_root(JoinPath(data_dir, "prompts"));
+  config.mutable_capture()->set_data_dir(JoinPath(data_dir, "captures"));
+  config.mutable_judge()->set_cache_file(JoinPath(data_dir, "judge.sqlite"));
+  v1::WorkerConfig* worker = config.add_workers();
+  for (const std::string& root : model_roots) worker->add_model_roots(root);
+  return config;
+}
+
+std::string RunningCoordinator(const std::string& data_dir) {
+  // The running cluster holds a lock on this file and has written its address into it.
+  const std::string path = JoinPath(data_dir, "run/cluster.lock");
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  const bool locked = flock(fd, LOCK_SH | LOCK_NB) != 0;
+  close(fd);
+  if (!locked) return "";
+  const absl::StatusOr<std::string> address =
+      ReadFile(JoinPath(data_dir, "run/coordinator.address"));
+  return address.ok() ? *address : "";
+}
+
+LocalCluster::LocalCluster(v1::ClusterConfig config, LocalClusterOptions options)
+    : config_(std::move(config)), options_(std::move(options)) {}
+
+LocalCluster::~LocalCluster() {
+  Stop();
+  if (lock_fd_ >= 0) close(lock_fd_);
+}
+
+absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(const v1::ClusterConfig& config,
+                                                                  LocalClusterOptions options) {
+  if (config.data_dir().empty()) {
+    return absl::InvalidArgumentError("data_dir is empty: name the folder for results and logs");
+  }
+  for (const char* folder : {"", "run", "logs", "prompts", "captures"}) {
+    PLUMB_RETURN_IF_ERROR(MakeDirectories(JoinPath(config.data_dir(), folder), 0700));
+  }
+  std::unique_ptr<LocalCluster> cluster(new LocalCluster(config, std::move(options)));
+  absl::Status started = cluster->StartAll();
+  if (!started.ok()) {
+    cluster->Stop();
+    return started;
+  }
+  cluster->supervisor_ = std::thread([raw = cluster.get()] { raw->Supervise(); });
+  return cluster;
+}
+
+absl::Status LocalCluster::StartAll() {
+  // Held until this object goes or plumb ends, however it ends.
+  const std::string lock_path = RunFile(config_, "cluster.lock");
+  lock_fd_ = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock_fd_ < 0 || flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a cluster runs on ", config_.data_dir(), " already",
+        RunningCoordinator(config_.data_dir()).empty()
+            ? ""
+            : absl::StrCat(" (--coordinator ", RunningCoordinator(config_.data_dir()), ")"),
+        ": use it, stop it, or name another --data folder"));
+  }
+  v1::CoordinatorConfig coordinator = config_.coordinator();
+  if (!options_.only_coordinator) {
+    v1::CaptureConfig capture = config_.capture();
+    PLUMB_RETURN_IF_ERROR(
+        StartService("capture", "plumb-capture", &capture, capture.mutable_server()));
+    const std::string capture_address = services_.back()->address;
+    v1::JudgeConfig judge = config_.judge();
+    PLUMB_RETURN_IF_ERROR(StartService("judge", "plumb-judge", &judge, judge.mutable_server()));
+    coordinator.mutable_judge()->set_address(services_.back()->address);
+    v1::PcrConfig pcr = config_.pcr();
+    PLUMB_RETURN_IF_ERROR(StartService("pcr", "plumb-pcr", &pcr, pcr.mutable_server()));
+    coordinator.mutable_pcr()->set_address(services_.back()->address);
+    v1::QuantsimConfig quantsim = config_.quantsim();
+    quantsim.mutable_capture()->set_address(capture_address);
+    PLUMB_RETURN_IF_ERROR(
+        StartService("quantsim", "plumb-quantsim", &quantsim, quantsim.mutable_server()));
+    coordinator.mutable_quantsim()->set_address(services_.back()->address);
+    coordinator.mutable_capture()->set_address(capture_address);
+  }
+  PLUMB_RETURN_IF_ERROR(
+      StartService("coordinator", "plumb-coordinator", &coordinator, coordinator.mutable_server()));
+  coordinator_address_ = services_.back()->address;
+  PLUMB_RETURN_IF_ERROR(
+      WriteFileAtomically(RunFile(config_, "coordinator.address"), coordinator_address_, 0600));
+  if (options_.only_coordinator) return absl::OkStatus();
+  for (int w = 0; w < config_.workers_size(); ++w) {
+    v1::WorkerConfig worker = config_.workers(w);
+    worker.mutable_coordinator()->set_address(coordinator_address_);
+    worker.mutable_capture()->set_address(coordinator.capture().address());
+    if (worker.worker_id().empty()) worker.set_worker_id(absl::StrCat("worker-", w));
+    PLUMB_RETURN_IF_ERROR(
+        StartService(absl::StrCat("worker-", w), "plumb-worker", &worker, worker.mutable_server()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LocalCluster::StartService(const std::string& name, const std::string& binary,
+                                        google::protobuf::Message* config,
+                                        v1::ServerConfig* server) {
+  if (server->listen().empty()) server->set_listen(kLoopbackAnyPort);
+  if (server->metrics_listen().empty()) server->set_metrics_listen(kLoopbackAnyPort);
+  auto service = std::make_unique<Service>();
+  service->name = name;
+  PLUMB_ASSIGN_OR_RETURN(service->binary, FindBinary(binary));
+  service->config_path = RunFile(config_, absl::StrCat(name, ".txtpb"));
+  service->port_path = RunFile(config_, absl::StrCat(name, ".ports"));
+  service->log_path = JoinPath(config_.data_dir(), absl::StrCat("logs/", name, ".log"));
+  server->set_port_file(service->port_path);
+  service->config.reset(config->New());
+  service->config->CopyFrom(*config);
+  const auto* field = service->config->GetDescriptor()->FindFieldByName("server");
+  service->server = static_cast<v1::ServerConfig*>(
+      service->config->GetReflection()->MutableMessage(service->config.get(), field));
+  services_.push_back(std::move(service));
+  Service& started = *services_.back();
+  PLUMB_RETURN_IF_ERROR(Launch(started));
+  return AwaitPorts(started);
+}
+
+absl::Status LocalCluster::Launch(Service& service) {
+  unlink(service.port_path.c_str());
+  PLUMB_RETURN_IF_ERROR(
+      WriteFileAtomically(service.config_path, ConfigText(*service.config), 0600));
+  PLUMB_ASSIGN_OR_RETURN(
+      service.process,
+      ChildProcess::Start({service.binary, "--config", service.config_path}, service.log_path));
+  return absl::OkStatus();
+}
+
+absl::Status LocalCluster::AwaitPorts(Service& service) {
+  const absl::Time until = absl::Now() + options_.start_timeout;
+  while (true) {
+    const absl::StatusOr<std::pair<int, int>> ports = ReadPorts(service.port_path);
+    if (ports.ok()) {
+      service.address = absl::StrCat("127.0.0.1:", ports->first);
+      service.metrics_address = absl::StrCat("127.0.0.1:", ports->second);
+      // A restart must come back where its peers look for it.
+      service.server->set_listen(service.address);
+      if (ports->second != 0) service.server->set_metrics_listen(service.metrics_address);
+      return absl::OkStatus();
+    }
+    if (const std::optional<std::string> ended = service.process->Ended()) {
+      return absl::UnavailableError(absl::StrCat(service.name, " did not start (", *ended,
+                                                 "); its log ", service.log_path,
+                                                 " ends with:", LastLines(service.log_path, 6)));
+    }
+    if (absl::Now() > until) {
+      return absl::UnavailableError(absl::StrCat(
+          service.name, " did not serve within ", absl::FormatDuration(options_.start_timeout),
+          "; its log: ", service.log_path, LastLines(service.log_path, 6)));
+    }
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+}
+
+void LocalCluster::Supervise() {
+  while (true) {
+    absl::SleepFor(kSupervisePeriod);
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    for (auto& service : services_) RestartIfEnded(*service);
+  }
+}
+
+void LocalCluster::RestartIfEnded(Service& service) {
+  if (service.process == nullptr) return;
+  const std::optional<std::string> ended = service.process->Ended();
+  if (!ended) return;
+  if (++service.restarts > options_.max_restarts) {
+    health_ = absl::UnavailableError(absl::StrCat(
+        service.name, " ended ", service.restarts, " times, the last by ", *ended, "; its log ",
+        service.log_path, " ends with:", LastLines(service.log_path, 6)));
+    service.process.reset();
+    return;
+  }
+  const absl::Status launched = Launch(service);
+  Notify(absl::StrCat(
+      service.name, " ended by ", *ended,
+      launched.ok() ? "; started again" : absl::StrCat("; start failed: ", launched.message())));
+  if (!launched.ok()) {
+    health_ = launched;
+    service.process.reset();
+  }
+}
+
+void LocalCluster::Notify(const std::string& line) const {
+  if (options_.notify) options_.notify(line);
+}
+
+void LocalCluster::Stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (stopping_) return;
+    stopping_ = true;
+  }
+  if (supervisor_.joinable()) supervisor_.join();
+  // Reverse order of dependence; all workers drain at the same time.
+  for (auto& service : services_) {
+    if (service->process != nullptr && service->name.rfind("worker", 0) == 0) {
+      service->process->Signal(SIGTERM);
+    }
+  }
+  for (auto it = services_.rbegin(); it != services_.rend(); ++it) {
+    if ((*it)->process != nullptr) (*it)->process->Stop(kStopPatience);
+  }
+  unlink(RunFile(config_, "coordinator.address").c_str());
+}
+
+std::vector<ServiceAddress> LocalCluster::Services() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<ServiceAddress> addresses;
+  for (const auto& service : services_) {
+    addresses.push_back({service->name, service->address, service->metrics_address,
+                         service->process == nullptr ? 0 : service->process->pid()});
+  }
+  return addresses;
+}
+
+absl::Status LocalCluster::Healthy() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return health_;
+}
+
+}  // namespace plumbline

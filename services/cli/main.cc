@@ -1,0 +1,36 @@
+#include <cstdio>
+
+#include "CLI/CLI.hpp"
+#include "services/cli/commands.h"
+#include "services/common/logging.h"
+#include "services/rpc/metrics.h"
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "Plumbline: does a KV-cache format break this model's refusals, why, and which "
+      "mixed-precision\n"
+      "plan repairs it.\n\n"
+      "  plumb diagnose --model models/my-model --target int4.asym.token\n"
+      "  plumb report ID --out report.html"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string(plumbline::BuildVersion()));
+  std::string log_level = "warn";
+  app.add_option("--log-level", log_level, "trace, debug, info, warn, error or off")
+      ->capture_default_str();
+  int exit_code = 0;
+  plumbline::AddStudyCommands(app, &exit_code);
+  plumbline::AddExperimentCommands(app, &exit_code);
+  plumbline::AddReportCommands(app, &exit_code);
+  plumbline::AddModelCommands(app, &exit_code);
+  plumbline::AddPromptCommands(app, &exit_code);
+  plumbline::AddGenerateCommand(app, &exit_code);
+  plumbline::AddUpCommand(app, &exit_code);
+  app.parse_complete_callback([&] { plumbline::InitLogging("plumb", log_level); });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : 2;
+  }
+  return exit_code;
+}

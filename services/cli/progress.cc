@@ -1,0 +1,102 @@
+#include "services/cli/progress.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+
+namespace plumbline {
+namespace {
+
+constexpr absl::Duration kPlainPeriod = absl::Seconds(15);
+
+int TerminalWidth() {
+  winsize size{};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) return size.ws_col;
+  return 100;
+}
+
+const v1::StageProgress* CurrentStage(const v1::Experiment& experiment) {
+  for (const v1::StageProgress& stage : experiment.stages()) {
+    if (stage.stage() == experiment.stage()) return &stage;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::string ProgressBar(double fraction, int width) {
+  const double clamped = std::clamp(fraction, 0.0, 1.0);
+  const int filled = static_cast<int>(clamped * width);
+  std::string bar(static_cast<size_t>(filled), '=');
+  if (filled < width) bar += clamped > 0 ? '>' : ' ';
+  bar.resize(static_cast<size_t>(width), ' ');
+  return absl::StrFormat("[%s] %3d%%", bar, static_cast<int>(clamped * 100));
+}
+
+std::string HumanDuration(double seconds) {
+  const auto total = static_cast<int64_t>(seconds + 0.5);
+  if (total < 60) return absl::StrFormat("%ds", total);
+  if (total < 3600) return absl::StrFormat("%dm %02ds", total / 60, total % 60);
+  return absl::StrFormat("%dh %02dm", total / 3600, total % 3600 / 60);
+}
+
+std::string HumanCount(double count) {
+  if (count < 1000) return absl::StrFormat("%.0f", count);
+  if (count < 1e6) return absl::StrFormat("%.1fk", count / 1e3);
+  return absl::StrFormat("%.1fM", count / 1e6);
+}
+
+std::string ProgressLine(const v1::Experiment& experiment, int terminal_width) {
+  size_t index = 0;
+  for (const v1::StageProgress& stage : experiment.stages()) index += stage.finished() ? 1 : 0;
+  std::string line =
+      absl::StrFormat("%d/%d %-14s", std::min<int>(index + 1, experiment.stages_size()),
+                      experiment.stages_size(), experiment.stage());
+  const v1::StageProgress* stage = CurrentStage(experiment);
+  if (stage != nullptr && stage->cells_total() > 0) {
+    const double done = static_cast<double>(stage->cells_done());
+    const double total = static_cast<double>(stage->cells_total());
+    absl::StrAppend(&line, " ", ProgressBar(done / total, 24),
+                    absl::StrFormat(" %d/%d cells", stage->cells_done(), stage->cells_total()));
+    if (experiment.cells_per_second() > 0) {
+      absl::StrAppend(&line, absl::StrFormat(", %.1f/s", experiment.cells_per_second()));
+    }
+    if (experiment.eta_seconds() > 0) {
+      absl::StrAppend(&line, ", stage ends in ", HumanDuration(experiment.eta_seconds()));
+    }
+  }
+  if (!experiment.message().empty()) absl::StrAppend(&line, "  ", experiment.message());
+  if (line.size() > static_cast<size_t>(terminal_width)) {
+    line.resize(static_cast<size_t>(terminal_width));
+  }
+  return line;
+}
+
+void ProgressPrinter::Show(const v1::Experiment& experiment) {
+  if (terminal_) {
+    fprintf(stderr, "\r\033[K%s", ProgressLine(experiment, TerminalWidth() - 1).c_str());
+    fflush(stderr);
+    open_line_ = true;
+    return;
+  }
+  const absl::Time now = absl::Now();
+  const bool news = experiment.stage() != last_stage_ || experiment.message() != last_message_;
+  if (!news && now - last_plain_ < kPlainPeriod) return;
+  fprintf(stderr, "%s\n", ProgressLine(experiment, 200).c_str());
+  last_stage_ = experiment.stage();
+  last_message_ = experiment.message();
+  last_plain_ = now;
+}
+
+void ProgressPrinter::Finish() {
+  if (open_line_) fprintf(stderr, "\n");
+  open_line_ = false;
+}
+
+}  // namespace plumbline

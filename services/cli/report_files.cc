@@ -1,0 +1,129 @@
+#include "services/cli/report_files.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "services/common/files.h"
+#include "services/common/status_macros.h"
+#include "services/rpc/status.h"
+
+namespace plumbline {
+namespace {
+
+constexpr char kBold[] = "\033[1m";
+
+std::string Percent(double value) { return absl::StrFormat("%.1f%%", value * 100); }
+
+std::string IntervalText(const v1::Interval& interval) {
+  if (!interval.defined()) return "not defined";
+  return absl::StrFormat("%s [%s, %s]", Percent(interval.estimate()), Percent(interval.low()),
+                         Percent(interval.high()));
+}
+
+const char* DecisionWord(v1::Decision decision) {
+  switch (decision) {
+    case v1::DECISION_SHIP:
+      return "SHIP";
+    case v1::DECISION_DO_NOT_SHIP:
+      return "DO NOT SHIP";
+    default:
+      return "UNDECIDED";
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<NamedFile>> FetchReport(Session& session, const std::string& id,
+                                                   v1::ReportFormat format, bool show_texts) {
+  grpc::ClientContext context;
+  session.experiments().Prepare(&context);
+  v1::GetReportRequest request;
+  request.set_id(id);
+  request.set_format(format);
+  request.set_show_texts(show_texts);
+  auto stream = session.experiments().stub().GetReport(&context, request);
+  std::vector<NamedFile> files;
+  v1::GetReportResponse chunk;
+  while (stream->Read(&chunk)) {
+    if (!chunk.file_name().empty()) {
+      // A name from the network becomes a file: the last component alone.
+      files.push_back({std::filesystem::path(chunk.file_name()).filename().string(), ""});
+    }
+    if (files.empty()) return absl::InternalError("the report's first chunk has no file name");
+    files.back().bytes += chunk.chunk();
+  }
+  PLUMB_RETURN_IF_ERROR(FromGrpcStatus(stream->Finish()));
+  if (files.empty()) return absl::InternalError("the coordinator sent an empty report");
+  return files;
+}
+
+std::string VerdictText(const v1::Report& report) {
+  std::string text;
+  const v1::Headline& headline = report.headline();
+  const char* bold = kBold;
+  absl::StrAppend(&text, "\n", bold, DecisionWord(headline.decision()), "\033[0m  ",
+                  headline.sentence(), "\n");
+  if (report.has_target()) {
+    const v1::ConditionResult& target = report.target();
+    absl::StrAppend(&text, "  flips under ", target.plan(), ": ", target.flips(), " of ",
+                    target.baseline_refusals(), " refusals, ", IntervalText(target.flip_rate()),
+                    "\n");
+    if (target.floor_measured()) {
+      absl::StrAppend(&text, "  numeric noise alone changes ", target.floor_changes(), " of ",
+                      target.floor_cells(), " verdicts: the effect is ",
+                      target.above_floor() ? "above it" : "not distinguishable from it", "\n");
+    }
+  }
+  if (!report.mode_explanation().empty()) {
+    absl::StrAppend(&text, "  why: ", report.mode_explanation(), "\n");
+  }
+  if (report.pcr_deployable().defined()) {
+    absl::StrAppend(&text, "  PCR (deployable): ", IntervalText(report.pcr_deployable().pcr()),
+                    "\n");
+  }
+  if (!headline.recommendation().empty()) {
+    absl::StrAppend(&text, "  plan: ", headline.recommendation(), "\n");
+  }
+  for (const std::string& warning : report.warnings()) {
+    absl::StrAppend(&text, "  warning: ", warning, "\n");
+  }
+  return text;
+}
+
+absl::Status WriteReportFolder(Session& session, const std::string& id, const std::string& folder) {
+  PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
+  v1::Report report;
+  std::string html_path;
+  for (const v1::ReportFormat format : {v1::REPORT_FORMAT_JSON, v1::REPORT_FORMAT_HTML}) {
+    PLUMB_ASSIGN_OR_RETURN(const std::vector<NamedFile> files,
+                           FetchReport(session, id, format, /*show_texts=*/false));
+    for (const NamedFile& file : files) {
+      const std::string path = JoinPath(folder, file.name);
+      PLUMB_RETURN_IF_ERROR(WriteFileAtomically(path, file.bytes, 0600));
+      if (format == v1::REPORT_FORMAT_HTML) html_path = path;
+    }
+    if (format == v1::REPORT_FORMAT_JSON) {
+      const auto parsed = google::protobuf::util::JsonStringToMessage(files.front().bytes, &report);
+      if (!parsed.ok()) return absl::InternalError("the JSON report does not parse");
+    }
+  }
+  std::string text = VerdictText(report);
+  if (isatty(STDOUT_FILENO) == 0) {
+    for (const std::string& escape : {std::string("\033[1m"), std::string("\033[0m")}) {
+      for (size_t at = text.find(escape); at != std::string::npos; at = text.find(escape)) {
+        text.erase(at, escape.size());
+      }
+    }
+  }
+  printf("%s  report: %s\n  texts and tables: plumb report %s %s --help\n", text.c_str(),
+         html_path.c_str(), id.c_str(), session.reach().c_str());
+  return absl::OkStatus();
+}
+
+}  // namespace plumbline

@@ -1,0 +1,107 @@
+#include "services/cli/session.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "services/common/files.h"
+#include "services/common/status_macros.h"
+#include "services/rpc/config.h"
+
+namespace plumbline {
+namespace {
+
+constexpr uint32_t kCallTimeoutMs = 60000;
+
+// The model roots of the last run on this data folder, so that `plumb watch ID` can go on without
+// being told again where the model lies.
+std::string RootsFile(const std::string& data_dir) { return JoinPath(data_dir, "cluster.txtpb"); }
+
+absl::StatusOr<v1::ClusterConfig> StandaloneConfig(const SessionFlags& flags) {
+  std::vector<std::string> roots;
+  for (const std::string& root : flags.model_roots) {
+    roots.push_back(std::filesystem::absolute(root).lexically_normal().string());
+  }
+  v1::ClusterConfig config = DefaultClusterConfig(flags.data_dir, roots);
+  v1::ClusterConfig last;
+  if (FileExists(RootsFile(flags.data_dir))) {
+    PLUMB_RETURN_IF_ERROR(LoadConfigFile(RootsFile(flags.data_dir), &last));
+  }
+  v1::WorkerConfig* worker = config.mutable_workers(0);
+  if (roots.empty() && last.workers_size() > 0) {
+    *worker->mutable_model_roots() = last.workers(0).model_roots();
+    worker->set_dtype(last.workers(0).dtype());
+  }
+  if (!flags.dtype.empty()) worker->set_dtype(flags.dtype);
+  worker->set_threads(static_cast<uint32_t>(flags.threads));
+  for (int w = 1; w < flags.workers; ++w) *config.add_workers() = config.workers(0);
+  return config;
+}
+
+}  // namespace
+
+void SessionFlags::Register(CLI::App* app) {
+  app->add_option("--coordinator", coordinator,
+                  "HOST:PORT of a running coordinator (default: everything on this machine)");
+  app->add_option("--data", data_dir, "folder for results when there is no --coordinator")
+      ->capture_default_str();
+  app->add_option("--tls-ca", tls_ca, "CA file of the coordinator's certificate");
+  app->add_option("--tls-cert", tls_certificate, "this client's certificate file");
+  app->add_option("--tls-key", tls_key, "this client's key file");
+  app->add_flag("--insecure", insecure, "allow plain text to a coordinator beyond loopback");
+}
+
+void SessionFlags::RegisterWorkerFlags(CLI::App* app) {
+  app->add_option("--dtype", dtype, "compute dtype of the local worker")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  app->add_option("--threads", threads, "threads of each local worker (0 = all cores)")
+      ->check(CLI::Range(0, 1024));
+  app->add_option("--workers", workers, "local workers to start")->check(CLI::Range(1, 64));
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags, Need need) {
+  std::unique_ptr<Session> session(new Session);
+  session->data_dir_ = flags.data_dir;
+  v1::Endpoint endpoint;
+  endpoint.set_timeout_ms(kCallTimeoutMs);
+  if (!flags.coordinator.empty()) {
+    endpoint.set_address(flags.coordinator);
+    endpoint.set_insecure(flags.insecure);
+    if (!flags.tls_ca.empty() || !flags.tls_certificate.empty()) {
+      endpoint.mutable_tls()->set_client_ca_file(flags.tls_ca);
+      endpoint.mutable_tls()->set_certificate_file(flags.tls_certificate);
+      endpoint.mutable_tls()->set_key_file(flags.tls_key);
+    }
+    session->reach_ = absl::StrCat("--coordinator ", flags.coordinator);
+  } else {
+    session->reach_ = absl::StrCat("--data ", flags.data_dir);
+    std::string running = RunningCoordinator(flags.data_dir);
+    if (running.empty()) {
+      if (need == Need::kRead && !FileExists(JoinPath(flags.data_dir, "plumbline.sqlite"))) {
+        return absl::NotFoundError(
+            absl::StrCat("no results in '", flags.data_dir,
+                         "': name the folder with --data, or a coordinator with --coordinator"));
+      }
+      PLUMB_ASSIGN_OR_RETURN(const v1::ClusterConfig config, StandaloneConfig(flags));
+      if (need == Need::kRun && config.workers(0).model_roots().empty()) {
+        return absl::InvalidArgumentError(
+            "no model: give --model DIR (a bundle made by `plumb models import`)");
+      }
+      LocalClusterOptions options;
+      options.only_coordinator = need == Need::kRead;
+      options.notify = [](const std::string& line) { fprintf(stderr, "\n%s\n", line.c_str()); };
+      PLUMB_ASSIGN_OR_RETURN(session->cluster_, LocalCluster::Start(config, options));
+      if (need == Need::kRun) {
+        PLUMB_RETURN_IF_ERROR(
+            WriteFileAtomically(RootsFile(flags.data_dir), ConfigText(config), 0600));
+      }
+      running = session->cluster_->coordinator_address();
+    }
+    endpoint.set_address(running);
+  }
+  PLUMB_ASSIGN_OR_RETURN(session->experiments_,
+                         ExperimentsClient::Create(endpoint, WaitForReady::kYes));
+  return session;
+}
+
+}  // namespace plumbline

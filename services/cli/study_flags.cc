@@ -1,0 +1,115 @@
+#include "services/cli/study_flags.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "services/cli/prompt_sources.h"
+#include "services/common/files.h"
+#include "services/common/status_macros.h"
+#include "services/engine/model_bundle.h"
+
+namespace plumbline {
+namespace {
+
+constexpr int64_t kMaxUtilityTextBytes = 8 << 20;
+
+// A bundle folder stands for the model in it; anything else is a name or digest.
+absl::StatusOr<std::string> ModelReference(const std::string& model) {
+  if (!FileExists(JoinPath(model, "manifest.json"))) {
+    if (DirectoryExists(model)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", model,
+                       "' holds no manifest.json: make a bundle with `plumb models "
+                       "import ",
+                       model, " --out DIR`"));
+    }
+    return model;
+  }
+  PLUMB_ASSIGN_OR_RETURN(const BundleManifest manifest, OpenBundle(model, /*digests=*/false));
+  return manifest.model_digest;
+}
+
+}  // namespace
+
+void StudyFlags::Register(CLI::App* app) {
+  session.Register(app);
+  session.RegisterWorkerFlags(app);
+  app->add_option("--model", model, "bundle folder, or a model's name or digest at the coordinator")
+      ->required();
+  app->add_option("--prompts", prompts,
+                  "prompt set: a name, a file (csv, jsonl, txt) or a folder; may be repeated "
+                  "(default: the built-in set)");
+  app->add_option("--exclude", exclude_files,
+                  "file of prompt hashes that take no part, such as what the model was trained on");
+  app->add_option("--target", target,
+                  "KV format to judge, such as int4.asym.token (the default) or a whole plan");
+  app->add_option("--policy", policy, "plumbline, or paper for the published rules")
+      ->check(CLI::IsMember({"plumbline", "paper"}))
+      ->capture_default_str();
+  app->add_option("--max-new-tokens", max_new_tokens, "length of an answer (default 48)")
+      ->check(CLI::Range(1, 4096));
+  app->add_option("--max-prompts", max_prompts,
+                  "a seeded sample of so many prompts (default: all)");
+  app->add_option("--temperature", temperature, "0 = greedy")->check(CLI::Range(0.0, 100.0));
+  app->add_option("--top-p", top_p, "nucleus, with --temperature")->check(CLI::Range(0.0, 1.0));
+  app->add_option("--seed", seed, "seed of everything that is drawn");
+  app->add_option("--judge", judge, "who gives verdicts (default keyword)");
+  app->add_option("--system", system_prompt, "system prompt of every conversation");
+  app->add_option("--flip-limit", flip_limit, "largest flip rate that may ship (default 0.05)")
+      ->check(CLI::Range(0.0, 1.0));
+  app->add_option("--jitter-replicas", jitter_replicas,
+                  "replicas that measure numeric noise (default 2)");
+  app->add_option("--utility-text", utility_text_file, "text whose perplexity guards utility");
+  app->add_flag("--full-answers", run_to_the_end, "no early stop once the verdict is decided");
+  app->add_flag("--parse-special", parse_special,
+                "special-token look-alikes in prompts become special tokens");
+  app->add_flag("--paper-quirks", paper_quirks,
+                "allow formats that the paper's code has by accident");
+  app->add_option("--name", name, "a name for the study");
+  app->add_option(
+      "--request-id", request_id,
+      "the same id with the same study is the same experiment (default: the study's own "
+      "digest, so that a repeated command goes on)");
+  app->add_option("--out", out, "folder for the report (default: DATA/reports/ID)");
+  app->add_flag("--detach", detach, "with --coordinator: start it and return");
+}
+
+absl::StatusOr<v1::Study> StudyFlags::Build() const {
+  v1::Study study;
+  study.set_name(name);
+  PLUMB_ASSIGN_OR_RETURN(*study.mutable_model(), ModelReference(model));
+  study.set_policy(policy == "paper" ? v1::POLICY_PAPER : v1::POLICY_PLUMBLINE);
+  study.set_target(target);
+  study.set_judge(judge);
+  study.set_system_prompt(system_prompt);
+  study.set_seed(seed);
+  study.set_jitter_replicas(jitter_replicas);
+  study.set_flip_limit(flip_limit);
+  study.set_paper_quirks(paper_quirks);
+  study.set_max_prompts(max_prompts);
+  study.set_run_to_the_end(run_to_the_end);
+  v1::DecodingSettings* decoding = study.mutable_decoding();
+  decoding->set_max_new_tokens(max_new_tokens);
+  decoding->set_parse_special(parse_special);
+  decoding->mutable_sampling()->set_temperature(temperature);
+  decoding->mutable_sampling()->set_top_p(top_p);
+  decoding->mutable_sampling()->set_seed(seed);
+  const std::vector<std::string> names =
+      prompts.empty() ? std::vector<std::string>{kBuiltinPrompts} : prompts;
+  PLUMB_ASSIGN_OR_RETURN(const std::vector<v1::PromptSetRef> refs,
+                         ResolvePrompts(names, session.data_dir, !session.coordinator.empty()));
+  for (const v1::PromptSetRef& ref : refs) *study.add_prompt_sets() = ref;
+  for (const std::string& file : exclude_files) {
+    PLUMB_ASSIGN_OR_RETURN(const auto hashes, LoadTextHashList(file));
+    std::vector<std::string> sorted(hashes.begin(), hashes.end());
+    std::sort(sorted.begin(), sorted.end());
+    for (const std::string& hash : sorted) study.add_exclude_prompt_sha256(hash);
+  }
+  if (!utility_text_file.empty()) {
+    PLUMB_ASSIGN_OR_RETURN(*study.mutable_utility_text(),
+                           ReadFile(utility_text_file, kMaxUtilityTextBytes));
+  }
+  return study;
+}
+
+}  // namespace plumbline
