@@ -92,7 +92,7 @@ class RpcClient {
       : endpoint_(endpoint),
         wait_(wait),
         channel_(std::move(channel)),
-        stub_(new Stub(channel_, grpc::StubOptions())) {}
+        stub_(Service::NewStub(channel_)) {}
 
   template <typename Request, typename Response>
   absl::StatusOr<Response> CallWith(grpc::ClientContext* context,

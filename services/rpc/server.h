@@ -71,7 +71,7 @@ class RpcServer {
   virtual void Drain() = 0;
 };
 
-// True for 127.0.0.0/8, ::1, localhost and unix: addresses ("host:port" or "[host]:port").
+// True for 127.0.0.0/8, ::1 and localhost ("host:port" or "[host]:port").
 bool IsLoopback(absl::string_view address);
 
 }  // namespace plumbline
