@@ -270,40 +270,56 @@ void ComputeParameters(const QuantSpec& spec, int64_t count, const float* lo, co
 
 namespace {
 
-// One run of lanes. kPerLane: scale and zero hold one entry a lane, else one for the run.
-template <QuantSymmetry kSymmetry, bool kRound, bool kPerLane>
-void RoundTripRun(Levels levels, const float* scale, const float* zero, int32_t n, float* x,
-                  uint8_t* codes) {
+// The value to be rounded to a code, before clamping.
+template <QuantSymmetry kSymmetry, bool kRound>
+inline float ScaledValue(float x, float s, float z) {
+  if constexpr (kSymmetry == QuantSymmetry::kSym) return R<kRound>(x / s);
+  if constexpr (kSymmetry == QuantSymmetry::kAsym) return R<kRound>(R<kRound>(x / s) + z);
+  return R<kRound>(R<kRound>(x - z) / s);
+}
+
+template <QuantSymmetry kSymmetry, bool kRound>
+inline float ValueOfCode(float q, float s, float z) {
+  if constexpr (kSymmetry == QuantSymmetry::kSym) return R<kRound>(q * s);
+  if constexpr (kSymmetry == QuantSymmetry::kAsym) return R<kRound>(R<kRound>(q - z) * s);
+  return R<kRound>(R<kRound>(q * s) + z);
+}
+
+// One run of lanes. kPerLane: scale and zero hold one entry a lane, else one for the run. The loop
+// body has no branch, so that it becomes vector code.
+template <QuantSymmetry kSymmetry, bool kRound, bool kPerLane, bool kCodes>
+void RoundTripRun(Levels levels, const float* __restrict scale, const float* __restrict zero,
+                  int32_t n, float* __restrict x, uint8_t* __restrict codes) {
+  constexpr bool kZero = kSymmetry != QuantSymmetry::kSym;
+  const float run_scale = kPerLane ? 1.0f : scale[0];
+  const float run_zero = kZero && !kPerLane ? zero[0] : 0.0f;
   for (int32_t i = 0; i < n; ++i) {
     const float value = x[i];
-    const float s = scale[kPerLane ? i : 0];
-    float t;
-    float z = 0.0f;
-    if constexpr (kSymmetry == QuantSymmetry::kSym) {
-      t = R<kRound>(value / s);
-    } else if constexpr (kSymmetry == QuantSymmetry::kAsym) {
-      z = zero[kPerLane ? i : 0];
-      t = R<kRound>(R<kRound>(value / s) + z);
-    } else {
-      z = zero[kPerLane ? i : 0];
-      t = R<kRound>(R<kRound>(value - z) / s);
-    }
+    const float s = kPerLane ? scale[i] : run_scale;
+    const float z = kZero && kPerLane ? zero[i] : run_zero;
+    const float t = ScaledValue<kSymmetry, kRound>(value, s, z);
     const float q = RoundHalfEven(Clamp(t, levels.low, levels.high));
-    float back;
-    if constexpr (kSymmetry == QuantSymmetry::kSym) {
-      back = R<kRound>(q * s);
-    } else if constexpr (kSymmetry == QuantSymmetry::kAsym) {
-      back = R<kRound>(R<kRound>(q - z) * s);
-    } else {
-      back = R<kRound>(R<kRound>(q * s) + z);
+    // Selections by masks of integer bits: see the header for what each case means.
+    const uint32_t bad =
+        (IsFiniteBits(FloatBits(value)) ? 0u : ~0u) | (IsNanBits(FloatBits(t)) ? ~0u : 0u);
+    const uint32_t keep = !kZero && s == 0.0f ? ~0u : 0u;
+    const uint32_t back = FloatBits(ValueOfCode<kSymmetry, kRound>(q, s, z));
+    const uint32_t stored = (back & ~bad) | (0x7fc00000u & bad);
+    x[i] = FloatFromBits((stored & ~keep) | (FloatBits(value) & keep));
+    if constexpr (kCodes) {
+      // q + 1.5 * 2^23 holds the integer q in its low bits; it needs no conversion that NaN upsets.
+      codes[i] = static_cast<uint8_t>(FloatBits(q + kRoundMagic) & ~(bad | keep));
     }
-    const bool bad = !IsFiniteBits(FloatBits(value)) || IsNanBits(FloatBits(t));
-    const bool unchanged = kSymmetry == QuantSymmetry::kSym && s == 0.0f;
-    back = bad ? QuietNan() : back;
-    x[i] = unchanged ? value : back;
-    if (codes != nullptr) {
-      codes[i] = bad || unchanged ? 0 : static_cast<uint8_t>(static_cast<int32_t>(q));
-    }
+  }
+}
+
+template <QuantSymmetry kSymmetry, bool kRound, bool kPerLane>
+void RoundTripInt(Levels levels, const float* scale, const float* zero, int32_t n, float* x,
+                  uint8_t* codes) {
+  if (codes != nullptr) {
+    RoundTripRun<kSymmetry, kRound, kPerLane, true>(levels, scale, zero, n, x, codes);
+  } else {
+    RoundTripRun<kSymmetry, kRound, kPerLane, false>(levels, scale, zero, n, x, codes);
   }
 }
 
@@ -336,11 +352,11 @@ void RoundTripOf(const QuantSpec& spec, const float* scale, const float* zero, i
   const Levels levels = LevelsOf(spec);
   switch (spec.symmetry) {
     case QuantSymmetry::kSym:
-      return RoundTripRun<QuantSymmetry::kSym, kRound, kPerLane>(levels, scale, zero, n, x, codes);
+      return RoundTripInt<QuantSymmetry::kSym, kRound, kPerLane>(levels, scale, zero, n, x, codes);
     case QuantSymmetry::kAsym:
-      return RoundTripRun<QuantSymmetry::kAsym, kRound, kPerLane>(levels, scale, zero, n, x, codes);
+      return RoundTripInt<QuantSymmetry::kAsym, kRound, kPerLane>(levels, scale, zero, n, x, codes);
     case QuantSymmetry::kAffine:
-      return RoundTripRun<QuantSymmetry::kAffine, kRound, kPerLane>(levels, scale, zero, n, x,
+      return RoundTripInt<QuantSymmetry::kAffine, kRound, kPerLane>(levels, scale, zero, n, x,
                                                                     codes);
   }
 }

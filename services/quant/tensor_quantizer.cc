@@ -223,6 +223,8 @@ void LaneQuantizer::Store(int64_t begin, int64_t tokens, Parameters parameters, 
                         .lanes = layout_.lanes,
                         .codes = codes,
                         .new_parameters = new_parameters,
+                        .groups = layout_.groups,
+                        .group_begin = layout_.group_begin,
                         .parameters = ParameterCount(layout_, tokens),
                         .scale = parameters.scale,
                         .zero = HasZero(spec_) ? parameters.zero : nullptr});

@@ -81,9 +81,11 @@ struct QuantizedBlock {
   int32_t lanes = 0;               // quantized channels, ascending
   const uint8_t* codes = nullptr;  // [tokens, lanes]; encoding in kernels/quantize.h
   bool new_parameters = true;      // false: same parameters as the previous block of this quantizer
-  int64_t parameters = 0;          // [tokens (per-token granularities) or 1, groups]
-  const float* scale = nullptr;    // [parameters]
-  const float* zero = nullptr;     // [parameters] zero points or minima; null where there are none
+  int32_t groups = 0;
+  const int32_t* group_begin = nullptr;  // [groups + 1] first lane of each group, and `lanes`
+  int64_t parameters = 0;                // [tokens (granularities token and group) or 1, groups]
+  const float* scale = nullptr;          // [parameters]
+  const float* zero = nullptr;  // [parameters] zero points or minima; null where there are none
 };
 class QuantObserver {
  public:
