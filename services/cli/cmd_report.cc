@@ -109,16 +109,21 @@ struct GateFlags {
   double max_flip_rate = 0.05;
 };
 
+int CouldNotSay(const absl::Status& status) {
+  Finish(status);
+  return 2;
+}
+
 int Gate(const GateFlags& flags) {
   absl::StatusOr<std::unique_ptr<Session>> session =
       Session::Open(flags.session, Session::Need::kRead);
-  if (!session.ok()) return 2 + 0 * Finish(session.status());
+  if (!session.ok()) return CouldNotSay(session.status());
   v1::CheckGateRequest request;
   request.set_id(flags.id);
   request.set_max_flip_rate(flags.max_flip_rate);
   request.set_condition(flags.condition);
   const auto response = (*session)->experiments().Call(&v1::Experiments::Stub::CheckGate, request);
-  if (!response.ok()) return 2 + 0 * Finish(response.status());
+  if (!response.ok()) return CouldNotSay(response.status());
   printf("%s\n", response->explanation().c_str());
   switch (response->decision()) {
     case v1::GATE_DECISION_PASS:

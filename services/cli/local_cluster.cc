@@ -8,11 +8,10 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "services/cli/install_layout.h"
+#include "services/cli/port_file.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/config.h"
@@ -26,30 +25,6 @@ constexpr char kLoopbackAnyPort[] = "127.0.0.1:0";
 
 std::string RunFile(const v1::ClusterConfig& config, absl::string_view name) {
   return JoinPath(config.data_dir(), absl::StrCat("run/", name));
-}
-
-// "grpc PORT" and "metrics PORT" lines.
-absl::StatusOr<std::pair<int, int>> ReadPorts(const std::string& path) {
-  PLUMB_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  std::pair<int, int> ports{0, 0};
-  for (absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
-    const std::vector<std::string> words = absl::StrSplit(line, ' ');
-    int port = 0;
-    if (words.size() != 2 || !absl::SimpleAtoi(words[1], &port)) continue;
-    (words[0] == "grpc" ? ports.first : ports.second) = port;
-  }
-  if (ports.first == 0) return absl::UnavailableError("no port yet");
-  return ports;
-}
-
-std::string LastLines(const std::string& path, int count) {
-  const absl::StatusOr<std::string> text = ReadFile(path);
-  if (!text.ok()) return "";
-  std::vector<absl::string_view> lines = absl::StrSplit(*text, '\n', absl::SkipEmpty());
-  std::string tail;
-  const size_t first = lines.size() > static_cast<size_t>(count) ? lines.size() - count : 0;
-  for (size_t i = first; i < lines.size(); ++i) absl::StrAppend(&tail, "\n  ", lines[i]);
-  return tail;
 }
 
 }  // namespace
@@ -200,29 +175,15 @@ absl::Status LocalCluster::Launch(Service& service) {
 }
 
 absl::Status LocalCluster::AwaitPorts(Service& service) {
-  const absl::Time until = absl::Now() + options_.start_timeout;
-  while (true) {
-    const absl::StatusOr<std::pair<int, int>> ports = ReadPorts(service.port_path);
-    if (ports.ok()) {
-      service.address = absl::StrCat("127.0.0.1:", ports->first);
-      service.metrics_address = absl::StrCat("127.0.0.1:", ports->second);
-      // A restart must come back where its peers look for it.
-      service.server->set_listen(service.address);
-      if (ports->second != 0) service.server->set_metrics_listen(service.metrics_address);
-      return absl::OkStatus();
-    }
-    if (const std::optional<std::string> ended = service.process->Ended()) {
-      return absl::UnavailableError(absl::StrCat(service.name, " did not start (", *ended,
-                                                 "); its log ", service.log_path,
-                                                 " ends with:", LastLines(service.log_path, 6)));
-    }
-    if (absl::Now() > until) {
-      return absl::UnavailableError(absl::StrCat(
-          service.name, " did not serve within ", absl::FormatDuration(options_.start_timeout),
-          "; its log: ", service.log_path, LastLines(service.log_path, 6)));
-    }
-    absl::SleepFor(absl::Milliseconds(20));
-  }
+  PLUMB_ASSIGN_OR_RETURN(const BoundPorts ports,
+                         AwaitPortFile(service.port_path, *service.process, service.name,
+                                       service.log_path, options_.start_timeout));
+  service.address = absl::StrCat("127.0.0.1:", ports.grpc);
+  service.metrics_address = absl::StrCat("127.0.0.1:", ports.metrics);
+  // A restart must come back where its peers look for it.
+  service.server->set_listen(service.address);
+  if (ports.metrics != 0) service.server->set_metrics_listen(service.metrics_address);
+  return absl::OkStatus();
 }
 
 void LocalCluster::Supervise() {
