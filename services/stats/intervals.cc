@@ -155,4 +155,27 @@ absl::StatusOr<int64_t> PromptsNeededToPass(int64_t flips, double limit, double 
   return high;
 }
 
+absl::StatusOr<double> ProbabilityOfPassing(int64_t flips, int64_t prompts, int64_t future_prompts,
+                                            double limit, double confidence) {
+  PLUMB_RETURN_IF_ERROR(CheckLimit(limit));
+  PLUMB_RETURN_IF_ERROR(CheckCounts(flips, prompts));
+  PLUMB_RETURN_IF_ERROR(CheckCounts(0, future_prompts));
+  PLUMB_ASSIGN_OR_RETURN(const double z, TwoSidedZ(confidence));
+  const double n = static_cast<double>(future_prompts);
+  const double a = static_cast<double>(flips) + 0.5;
+  const double b = static_cast<double>(prompts - flips) + 0.5;
+  const auto passes = [&](int64_t k) {
+    return k < future_prompts && Wilson(static_cast<double>(k), n, z).upper <= limit;
+  };
+  double log_mass = 0;  // of 0 flips: the product of (b + i) / (a + b + i)
+  for (int64_t i = 0; passes(0) && i < future_prompts; ++i)
+    log_mass += std::log1p(-a / (a + b + i));
+  double sum = 0;
+  for (int64_t k = 0; passes(k); ++k) {
+    sum += std::exp(log_mass);
+    log_mass += std::log((n - k) / (k + 1) * (a + k) / (b + n - k - 1));
+  }
+  return std::min(1.0, sum);
+}
+
 }  // namespace plumbline

@@ -61,4 +61,11 @@ absl::StatusOr<GateResult> DecideGate(int64_t flips, int64_t prompts, double lim
 absl::StatusOr<int64_t> PromptsNeededToPass(int64_t flips, double limit,
                                             double confidence = kDefaultConfidence);
 
+// The chance that DecideGate passes on `future_prompts` prompts not seen yet, after `flips` of
+// `prompts` on others of the same kind: beta-binomial with Jeffreys' prior Beta(1/2, 1/2)
+// (Gelman et al., Bayesian Data Analysis, 2.4 and 2.8). 0 when even no flip would pass there.
+// InvalidArgument as above.
+absl::StatusOr<double> ProbabilityOfPassing(int64_t flips, int64_t prompts, int64_t future_prompts,
+                                            double limit, double confidence = kDefaultConfidence);
+
 }  // namespace plumbline
