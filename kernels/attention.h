@@ -5,8 +5,9 @@
 // multiples of kAttentionSplit from position 0; each part sums in a fixed order; parts merge
 // ascending. A row's result therefore depends on its own position and cache alone.
 //
-// Roundings follow transformers' eager attention: scores rounded to T, scaled and rounded again, softmax
-// in float, weights rounded to T, sums in float, output rounded to T. With T = float none is visible.
+// Roundings follow transformers' eager attention: scores rounded to T, scaled and rounded again,
+// softmax in float, weights rounded to T, sums in float, output rounded to T. With T = float none
+// is visible.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ namespace plumbline::kernels {
 constexpr int64_t kAttentionSplit = 256;  // positions
 
 struct AttentionShape {
-  int heads = 0;     // query heads; a multiple of kv_heads
+  int heads = 0;  // query heads; a multiple of kv_heads
   int kv_heads = 0;
   int head_dim = 0;  // channels of a head, at most kMaxHeadDim
   float scale = 0;   // of the scores, usually 1/sqrt(head_dim)
@@ -26,7 +27,9 @@ struct AttentionShape {
 constexpr int kMaxHeadDim = 256;
 
 // Floats of scratch that one call needs.
-inline int64_t AttentionScratchFloats(int64_t kv_len) { return (kv_len + kLanes - 1) & ~int64_t{15}; }
+inline int64_t AttentionScratchFloats(int64_t kv_len) {
+  return (kv_len + kLanes - 1) & ~int64_t{15};
+}
 
 // query:  [heads, head_dim], rotated
 // keys:   [kv_len, kv_heads, head_dim], rotated; the row itself is the last

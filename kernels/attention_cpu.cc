@@ -58,8 +58,7 @@ PLUMB_INLINE void Softmax(float* scores, int64_t kv_len, float max) {
   }
   const Vec divisor = Splat(total);
   for (int64_t t = 0; t < kv_len; t += kLanes) {
-    Memory<float>::Store(scores + t,
-                         Memory<T>::Rounded(Memory<float>::Load(scores + t) / divisor));
+    Memory<float>::Store(scores + t, Memory<T>::Rounded(Memory<float>::Load(scores + t) / divisor));
   }
 }
 

@@ -1,5 +1,6 @@
-// Operations on one token's row: norm, rotary embedding, activation, residual. Each row's result depends
-// on that row alone; sums run in a fixed order. Roundings to T follow transformers' Llama and Qwen2.
+// Operations on one token's row: norm, rotary embedding, activation, residual. Each row's result
+// depends on that row alone; sums run in a fixed order. Roundings to T follow transformers' Llama
+// and Qwen2.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-#include "kernels/row_ops.h"
-
 #include <cmath>
+
+#include "kernels/row_ops.h"
 
 namespace plumbline::kernels {
 namespace {

@@ -1,9 +1,9 @@
-// Sixteen-lane float vectors with one fixed order of operations on every instruction set: the compiler
-// lowers them to whatever the target has, and no fused multiply-add is formed (-ffp-contract=off), so
-// the same source gives the same bits on SSE2, AVX2 and AVX-512.
+// Sixteen-lane float vectors with one fixed order of operations on every instruction set: the
+// compiler lowers them to whatever the target has, and no fused multiply-add is formed
+// (-ffp-contract=off), so the same source gives the same bits on SSE2, AVX2 and AVX-512.
 //
-// Everything here is always inlined into the kernel's entry points, which PLUMB_KERNEL_CLONES compiles
-// once per instruction set and selects at load time.
+// Everything here is always inlined into the kernel's entry points, which PLUMB_KERNEL_CLONES
+// compiles once per instruction set and selects at load time.
 #pragma once
 
 #include <cstdint>
@@ -137,8 +137,8 @@ PLUMB_INLINE void StoreUpTo(T* p, Vec v, int64_t left) {
   }
 }
 
-// exp, at most 2 ulp off in [-87, 88]; underflows to 0 below, overflows to inf above, NaN stays NaN.
-// Cody-Waite reduction by ln 2 in two parts, then a polynomial on [-ln2/2, ln2/2].
+// exp, at most 2 ulp off in [-87, 88]; underflows to 0 below, overflows to inf above, NaN stays
+// NaN. Cody-Waite reduction by ln 2 in two parts, then a polynomial on [-ln2/2, ln2/2].
 PLUMB_INLINE Vec Exp(Vec x) {
   const Vec clamped = Select(x < Splat(-87.33654f), Splat(-87.33654f),
                              Select(x > Splat(88.72283f), Splat(88.72283f), x));

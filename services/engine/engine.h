@@ -2,8 +2,9 @@
 // arithmetic is batch-invariant: a sequence's tokens and logit bits depend on its request and the
 // numerics class alone, never on what shares the batch, its order or its occupancy.
 //
-// This header is the engine's public edge. It includes no torch header; torch exceptions end here as
-// absl::Status. There is one implementation a device (CPU: engine/cpu; GPU behind the same interface).
+// This header is the engine's public edge. It includes no torch header; torch exceptions end here
+// as absl::Status. There is one implementation a device (CPU: engine/cpu; GPU behind the same
+// interface).
 //
 //   auto engine = CreateCpuEngine({.bundle_dir = "models/smol", .threads = 2});
 //   (*engine)->Submit({.id = 1, .prompt_tokens = ids, .layers = formats, .max_new_tokens = 48});
@@ -31,12 +32,15 @@ namespace plumbline {
 enum class ComputeDtype { kF32, kBf16 };
 
 struct EngineOptions {
-  std::string bundle_dir;                        // a model bundle (model_bundle.h)
+  std::string bundle_dir;  // a model bundle (model_bundle.h)
   ComputeDtype dtype = ComputeDtype::kF32;
-  int threads = 0;                               // 0 = all cores of this process's affinity
-  int64_t kv_pool_bytes = int64_t{4} << 30;      // limit on cache memory of running sequences
-  int max_running = 256;                         // sequences that share a batch at most
-  bool verify_digests = true;                    // SHA-256 of every weight file before use
+  int threads = 0;                           // 0 = all cores of this process's affinity
+  int64_t kv_pool_bytes = int64_t{4} << 30;  // limit on cache memory of running sequences
+  int max_running = 256;                     // sequences that share a batch at most
+  // Memory for unquantized prompt states that later sequences with the same prompt start from (a
+  // layer ablation computes them once). Bits do not depend on it. 0 = none.
+  int64_t prefix_cache_bytes = int64_t{512} << 20;
+  bool verify_digests = true;  // SHA-256 of every weight file before use
 };
 
 // Sizes a planner or quantizer needs.
@@ -68,24 +72,24 @@ const char* FinishReasonName(FinishReason reason);  // "eos" "length" "verdict" 
 struct CapturedLayer {
   LayerIndex layer;
   int64_t tokens = 0;
-  std::vector<float> keys;    // [tokens, kv_heads, head_dim], before RoPE
-  std::vector<float> values;  // [tokens, kv_heads, head_dim]
-  std::vector<float> queries; // [tokens, heads, head_dim], before RoPE
+  std::vector<float> keys;     // [tokens, kv_heads, head_dim], before RoPE
+  std::vector<float> values;   // [tokens, kv_heads, head_dim]
+  std::vector<float> queries;  // [tokens, heads, head_dim], before RoPE
 };
 
 struct SequenceRequest {
-  uint64_t id = 0;                             // caller's, unique among active sequences
-  std::vector<int32_t> prompt_tokens;          // with BOS where the model has one
-  std::vector<LayerFormat> layers;             // resolved plan, one a layer
+  uint64_t id = 0;                     // caller's, unique among active sequences
+  std::vector<int32_t> prompt_tokens;  // with BOS where the model has one
+  std::vector<LayerFormat> layers;     // resolved plan, one a layer
   int max_new_tokens = 256;
-  std::vector<int32_t> stop_tokens;            // EOS ids; not part of the answer
+  std::vector<int32_t> stop_tokens;  // EOS ids; not part of the answer
   Sampling sampling;
-  uint64_t jitter_seed = 0;                    // 0 = none; else seeded 1-ulp noise on K and V
-  std::vector<int32_t> forced_tokens;          // feed these as the answer, report regret
-  bool want_steps = false;                     // fill SequenceResult::steps
-  bool want_logit_digest = false;              // SHA-256 over every step's logit bits
-  int score_from = -1;                         // >= 0: NLL of prompt tokens at index >= score_from
-  std::vector<LayerIndex> capture_layers;      // prompt K, V, Q of these layers
+  uint64_t jitter_seed = 0;                // 0 = none; else seeded 1-ulp noise on K and V
+  std::vector<int32_t> forced_tokens;      // feed these as the answer, report regret
+  bool want_steps = false;                 // fill SequenceResult::steps
+  bool want_logit_digest = false;          // SHA-256 over every step's logit bits
+  int score_from = -1;                     // >= 0: NLL of prompt tokens at index >= score_from
+  std::vector<LayerIndex> capture_layers;  // prompt K, V, Q of these layers
   // Called with each new answer token; returns true when the verdict is final (the answer ends with
   // that token and FinishReason::kVerdict). Null = run to the end.
   std::function<bool(int32_t token)> verdict_decided;
@@ -96,16 +100,16 @@ struct SequenceRequest {
 struct StepTrace {
   int32_t top1 = 0, top2 = 0;  // token ids
   float top1_logit = 0, top2_logit = 0;
-  float regret = 0;            // max logit - logit of the token fed (forced runs)
+  float regret = 0;  // max logit - logit of the token fed (forced runs)
 };
 
 struct SequenceResult {
   uint64_t id = 0;
-  std::vector<int32_t> tokens;     // the answer without the stop token
+  std::vector<int32_t> tokens;  // the answer without the stop token
   FinishReason finish_reason = FinishReason::kLength;
   std::vector<StepTrace> steps;
-  std::string logit_digest;        // 64 hex, if wanted
-  double nll_sum = 0;              // nats, if score_from >= 0
+  std::string logit_digest;  // 64 hex, if wanted
+  double nll_sum = 0;        // nats, if score_from >= 0
   int64_t nll_tokens = 0;
   int64_t kv_elements = 0;            // K and V elements attended at the last step
   int64_t kv_elements_quantized = 0;  // of them, held quantized
@@ -116,7 +120,7 @@ struct EngineStats {
   int64_t steps = 0;
   int64_t prompt_tokens = 0;
   int64_t decoded_tokens = 0;
-  int64_t padded_slots = 0;     // slots of computed tiles that held no token
+  int64_t padded_slots = 0;  // slots of computed tiles that held no token
   double matmul_seconds = 0;
   double attention_seconds = 0;
   double quantize_seconds = 0;
@@ -132,14 +136,14 @@ class Engine {
   // tile rows, threads. Equal texts promise equal bits.
   virtual const std::string& numerics_class() const = 0;
 
-  // InvalidArgument: prompt empty or longer than the context, token id out of range, plan of another
-  // size, ... with the values. ResourceExhausted: the sequence alone exceeds kv_pool_bytes.
+  // InvalidArgument: prompt empty or longer than the context, token id out of range, plan of
+  // another size, ... with the values. ResourceExhausted: the sequence alone exceeds kv_pool_bytes.
   // An accepted sequence may wait for room.
   virtual absl::Status Submit(SequenceRequest request) = 0;
   // Drops a waiting or running sequence; no result follows. NotFound if it is not active.
   virtual absl::Status Cancel(uint64_t id) = 0;
-  // One step over the batch; returns the sequences that finished in it. An error concerns the engine
-  // as a whole (Internal); work of other sequences is lost with it.
+  // One step over the batch; returns the sequences that finished in it. An error concerns the
+  // engine as a whole (Internal); work of other sequences is lost with it.
   virtual absl::StatusOr<std::vector<SequenceResult>> Step() = 0;
   virtual int active() const = 0;  // waiting + running
   virtual const EngineStats& stats() const = 0;
