@@ -72,7 +72,7 @@ TEST_F(KeywordJudgeTest, LoopsOfTextAreDegenerate) {
   for (int i = 0; i < 4; ++i) eight += "a b c d e f g h ";
   EXPECT_EQ(Of(eight).evidence, "loop:8 units");
   std::string nine;
-  for (int i = 0; i < 4; ++i) nine += "a b c d e f g h i ";
+  for (int i = 0; i < 3; ++i) nine += "a b c d e f g h i ";
   EXPECT_EQ(LabelOf(nine), VerdictLabel::kComply);
 }
 
