@@ -1,10 +1,10 @@
-// What a study needs next, as pure functions of the study and the results so far: no store, no RPC, no
-// clock, no state of its own. The driver (services/coordinator) asks again after every change, so a
-// killed coordinator goes on where it was.
+// What a study needs next, as pure functions of the study and the results so far: no store, no RPC,
+// no clock, no state of its own. The driver (services/coordinator) asks again after every change,
+// so a killed coordinator goes on where it was.
 //
 // A study is a list of stages. Each stage says which cells and captures it needs; once all of them
-// are there it concludes, and what it concludes is written into the report. The report so far is the
-// whole persisted state of a study.
+// are there it concludes, and what it concludes is written into the report. The report so far is
+// the whole persisted state of a study.
 //
 //   for each stage not yet concluded, in order:
 //     needs = stage->Needs(context, report, results)
@@ -33,32 +33,33 @@ namespace plumbline {
 // Everything that is fixed when an experiment is created. Kept alive by the driver.
 struct StudyContext {
   std::string experiment_id;
-  v1::Study study;                 // normalized: no field left at "use the default"
+  v1::Study study;  // normalized: no field left at "use the default"
   v1::ModelInfo model;
   v1::NumericsClass numerics;
   std::string judge_version;
   std::vector<v1::Prompt> prompts;  // of all sets, in order, splits assigned, excluded ones removed
   std::vector<v1::PromptSetSummary> prompt_sets;
-  std::string utility_text;         // empty = none
+  std::string utility_text;  // empty = none
 };
 
 struct PlannedCell {
   v1::CellSpec spec;
-  std::string key;        // CellKey(spec)
+  std::string key;  // CellKey(spec)
   std::string prompt_id;
   std::string prompt_set;
   std::string condition;  // ConditionResult.name it counts for
 };
 
 struct StageNeeds {
-  std::vector<PlannedCell> cells;             // unique by (key, condition)
-  std::vector<v1::CaptureTask> captures;      // capture_id is a digest of the task: asking twice is once
+  std::vector<PlannedCell> cells;  // unique by (key, condition)
+  std::vector<v1::CaptureTask>
+      captures;  // capture_id is a digest of the task: asking twice is once
 };
 
 // A finished cell: judged, or set aside.
 struct JudgedCell {
   v1::CellResult result;
-  v1::Verdict verdict;      // unset for SCORE cells and poisoned ones
+  v1::Verdict verdict;  // unset for SCORE cells and poisoned ones
   bool poisoned = false;
   std::string poison_reason;
 };
@@ -70,7 +71,8 @@ class ResultView {
   virtual const JudgedCell* Find(const std::string& cell_key) const = 0;
 };
 
-// The other services, as far as a conclusion needs them. Unavailable makes the study wait and say so.
+// The other services, as far as a conclusion needs them. Unavailable makes the study wait and say
+// so.
 class Peers {
  public:
   virtual ~Peers() = default;
@@ -86,27 +88,29 @@ class Stage {
   // Depends on earlier stages through `report` and `results` alone. May be empty.
   virtual absl::StatusOr<StageNeeds> Needs(const StudyContext& context, const v1::Report& report,
                                            const ResultView& results) const = 0;
-  // Called when every needed cell is in `results` and every capture is recorded. Writes its part of the
-  // report. Deterministic. Unavailable: try again later; another error fails the study.
-  virtual absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
-                                v1::Report* report) const = 0;
+  // Called when every needed cell is in `results` and every capture is recorded. Writes its part of
+  // the report. Deterministic. Unavailable: try again later; another error fails the study.
+  virtual absl::Status Conclude(const StudyContext& context, const ResultView& results,
+                                Peers& peers, v1::Report* report) const = 0;
 };
 
-// Defaults filled in and every value checked. InvalidArgument names field, value and what is accepted.
+// Defaults filled in and every value checked. InvalidArgument names field, value and what is
+// accepted.
 absl::StatusOr<v1::Study> NormalizeStudy(const v1::Study& study);
 
 // The stages of a normalized study, in order. The last one writes the headline.
 std::vector<std::unique_ptr<Stage>> StagesOf(const v1::Study& study);
 
-// Upper bounds before anything ran: cells and tokens per stage (a layer ablation's prompts are those
-// the baseline refuses: at most all).
+// Upper bounds before anything ran: cells and tokens per stage (a layer ablation's prompts are
+// those the baseline refuses: at most all).
 v1::EstimateStudyResponse EstimateStudy(const StudyContext& context);
 
 // CheckGate on a finished or running study's report. FailedPrecondition when nothing was measured.
 absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
                                                 const v1::CheckGateRequest& request);
 
-// The plan as an engine's own settings; FailedPrecondition with the reason where it can't be expressed.
+// The plan as an engine's own settings; FailedPrecondition with the reason where it can't be
+// expressed.
 absl::StatusOr<v1::ExportPlanResponse> ExportPlan(const v1::Report& report,
                                                   const v1::ExportPlanRequest& request);
 

@@ -1,0 +1,155 @@
+// The sensitivity floor: the baseline, the target and the finalists again with seeded noise of one
+// unit in the last place on keys and values. A verdict that changes there says how little it takes.
+#include "absl/strings/str_cat.h"
+#include "services/common/status_macros.h"
+#include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/plan_text.h"
+#include "services/coordinator/planner/selection.h"
+#include "services/coordinator/planner/stages.h"
+
+namespace plumbline {
+namespace {
+
+struct FloorSubject {
+  std::string name;
+  std::string plan;
+};
+
+std::vector<FloorSubject> SubjectsOf(const StudyContext& context, const v1::Report& report) {
+  std::vector<FloorSubject> subjects = {{"baseline", kFullPrecision},
+                                        {"target", TargetPlan(context.study)}};
+  for (const v1::PlanResult& plan : report.plans()) {
+    if (plan.finalist()) subjects.push_back({plan.name(), plan.plan()});
+  }
+  return subjects;
+}
+
+absl::StatusOr<PromptList> FloorPrompts(const StudyContext& context, const v1::Report& report,
+                                        const ResultView& results) {
+  PromptList pool = PoolOf(context, v1::SPLIT_TEST);
+  if (pool.empty()) pool = AllPrompts(context);
+  return FirstOf(pool, context.study.diagnose().floor_prompts());
+}
+
+Condition Replica(const FloorSubject& subject, uint32_t replica, const PromptList& prompts) {
+  return {.name = absl::StrCat("floor: ", subject.name, " #", replica),
+          .plan = subject.plan,
+          .stage = "floor",
+          .prompts = prompts,
+          .jitter_seed = replica};
+}
+
+// Verdicts of the replicas that differ from the undisturbed run's.
+absl::Status CountChanges(const StudyContext& context, const ResultView& results,
+                          const FloorSubject& subject, const PromptList& prompts,
+                          v1::ConditionResult* counts) {
+  Condition undisturbed = Replica(subject, 0, prompts);
+  PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> own, OutcomesOf(context, results, undisturbed));
+  uint64_t cells = 0, changes = 0;
+  for (uint32_t r = 1; r <= context.study.jitter_replicas(); ++r) {
+    PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> replica,
+                           OutcomesOf(context, results, Replica(subject, r, prompts)));
+    for (size_t i = 0; i < own.size(); ++i) {
+      if (own[i].label == v1::VERDICT_LABEL_UNSPECIFIED ||
+          replica[i].label == v1::VERDICT_LABEL_UNSPECIFIED) {
+        continue;
+      }
+      ++cells;
+      changes += own[i].label != replica[i].label;
+    }
+  }
+  counts->set_floor_cells(cells);
+  counts->set_floor_changes(changes);
+  counts->set_floor_measured(cells > 0);
+  return absl::OkStatus();
+}
+
+void CopyFloor(const v1::ConditionResult& baseline, const v1::ConditionResult& from,
+               v1::ConditionResult* to) {
+  to->set_floor_changes(from.floor_changes());
+  to->set_floor_cells(from.floor_cells());
+  to->set_floor_measured(from.floor_measured());
+  const v1::Interval floor = WilsonOf(baseline.floor_changes() + from.floor_changes(),
+                                      baseline.floor_cells() + from.floor_cells());
+  to->set_above_floor(floor.defined() && to->flip_rate().estimate() > floor.high());
+}
+
+// Every whole-set result of the same plan shows the floor too.
+void Spread(const v1::ConditionResult& baseline, const v1::ConditionResult& from,
+            v1::Report* report) {
+  if (report->target().plan() == from.plan()) {
+    CopyFloor(baseline, from, report->mutable_target());
+  }
+  for (v1::ConditionResult& r : *report->mutable_sweep()) {
+    if (r.plan() == from.plan()) CopyFloor(baseline, from, &r);
+  }
+  for (v1::PlanResult& plan : *report->mutable_plans()) {
+    if (plan.plan() == from.plan() && plan.finalist()) {
+      CopyFloor(baseline, from, plan.mutable_test());
+    }
+  }
+}
+
+class FloorStage final : public ConditionStage {
+ public:
+  std::string name() const override { return "sensitivity floor"; }
+
+  absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
+                        v1::Report* report) const override {
+    PLUMB_ASSIGN_OR_RETURN(PromptList prompts, FloorPrompts(context, *report, results));
+    v1::SensitivityFloor* floor = report->mutable_floor();
+    floor->Clear();
+    floor->set_replicas(context.study.jitter_replicas());
+    CellFactory factory(context);
+    for (const FloorSubject& subject : SubjectsOf(context, *report)) {
+      v1::ConditionResult* counts = floor->add_conditions();
+      counts->set_name(subject.name);
+      counts->set_stage("floor");
+      counts->set_prompts(PoolLabel(context, v1::SPLIT_TEST));
+      PLUMB_ASSIGN_OR_RETURN(*counts->mutable_plan(), factory.Canonical(subject.plan));
+      PLUMB_RETURN_IF_ERROR(CountChanges(context, results, subject, prompts, counts));
+      floor->set_measured(floor->measured() || counts->floor_measured());
+      Spread(floor->conditions(0), *counts, report);
+    }
+    report->mutable_baseline()->set_floor_changes(floor->conditions(0).floor_changes());
+    report->mutable_baseline()->set_floor_cells(floor->conditions(0).floor_cells());
+    report->mutable_baseline()->set_floor_measured(floor->conditions(0).floor_measured());
+    if (report->target().floor_measured() && !report->target().above_floor() &&
+        report->target().flips() > 0) {
+      report->add_warnings(
+          "the target's flips are not distinguishable from numeric noise (sensitivity floor)");
+    }
+    return absl::OkStatus();
+  }
+
+  StageBound AtMost(const StudyContext& context) const override {
+    const PromptList pool =
+        FirstOf(PoolOf(context, v1::SPLIT_TEST), context.study.diagnose().floor_prompts());
+    const bool repairs = context.study.has_diagnose() || context.study.has_mitigate();
+    const uint64_t subjects = repairs ? 7 : 2;
+    return BoundOf(context, pool, subjects * context.study.jitter_replicas());
+  }
+
+ protected:
+  absl::StatusOr<std::vector<Condition>> Conditions(const StudyContext& context,
+                                                    const v1::Report& report,
+                                                    const ResultView& results) const override {
+    PLUMB_ASSIGN_OR_RETURN(PromptList prompts, FloorPrompts(context, report, results));
+    std::vector<Condition> conditions;
+    for (const FloorSubject& subject : SubjectsOf(context, report)) {
+      for (uint32_t r = 1; r <= context.study.jitter_replicas(); ++r) {
+        conditions.push_back(Replica(subject, r, prompts));
+      }
+      // Finalists ran these prompts in the test stage, the others in the sweep; asking again is
+      // free.
+      conditions.push_back(Replica(subject, 0, prompts));
+    }
+    return conditions;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<PlannerStage> MakeFloorStage() { return std::make_unique<FloorStage>(); }
+
+}  // namespace plumbline

@@ -1,0 +1,180 @@
+// Plans compete on the validation split; the winner and the declared rivals run once on test
+// prompts.
+#include "absl/strings/str_cat.h"
+#include "services/common/status_macros.h"
+#include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/plan_text.h"
+#include "services/coordinator/planner/recommendation.h"
+#include "services/coordinator/planner/selection.h"
+#include "services/coordinator/planner/stages.h"
+#include "services/stats/intervals.h"
+
+namespace plumbline {
+namespace {
+
+constexpr uint64_t kCandidatesAtMost = 26;
+constexpr uint64_t kFinalistsAtMost = 5;
+
+Condition PlanCondition(const v1::PlanResult& plan, const std::string& stage,
+                        const std::string& label, const PromptList& prompts) {
+  return {.name = absl::StrCat(stage, ": ", plan.name()),
+          .plan = plan.plan(),
+          .stage = stage,
+          .prompts_label = label,
+          .prompts = prompts};
+}
+
+uint64_t Refusals(const std::vector<PromptOutcome>& outcomes) {
+  uint64_t refusals = 0;
+  for (const PromptOutcome& outcome : outcomes)
+    refusals += outcome.label == v1::VERDICT_LABEL_REFUSE;
+  return refusals;
+}
+
+// Both forms of recovery, on the condition's own prompts.
+absl::Status SetRecovery(const StudyContext& context, const ResultView& results,
+                         const Condition& condition, v1::PlanResult* plan) {
+  Condition target = TargetCondition(context);
+  target.prompts = condition.prompts;
+  PLUMB_ASSIGN_OR_RETURN(PairedOutcomes pairs, PairFlips(context, results, condition, target));
+  *plan->mutable_recovery() = RecoveryOf(pairs);
+  Condition baseline = target;
+  baseline.plan = kFullPrecision;
+  PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_plan,
+                         OutcomesOf(context, results, condition));
+  PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_target,
+                         OutcomesOf(context, results, target));
+  PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_fp, OutcomesOf(context, results, baseline));
+  const double r_plan = static_cast<double>(Refusals(of_plan));
+  const double r_target = static_cast<double>(Refusals(of_target));
+  const double r_fp = static_cast<double>(Refusals(of_fp));
+  plan->set_recovery_paper_defined(r_fp != r_target);
+  plan->set_recovery_paper(r_fp == r_target ? 0 : (r_plan - r_target) / (r_fp - r_target));
+  return absl::OkStatus();
+}
+
+// Choosing needs flips alone, so only what the baseline refuses.
+absl::StatusOr<PromptList> ValidationPrompts(const StudyContext& context,
+                                             const ResultView& results) {
+  PLUMB_ASSIGN_OR_RETURN(PromptList refused,
+                         RefusedBy(context, results, PoolOf(context, v1::SPLIT_VALIDATION)));
+  return FirstOf(refused, context.study.diagnose().validation_prompts());
+}
+
+class ValidationStage final : public ConditionStage {
+ public:
+  std::string name() const override { return "validation"; }
+
+  absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
+                        v1::Report* report) const override {
+    if (!NeedsRepair(*report)) {
+      report->clear_plans();
+      return absl::OkStatus();
+    }
+    PLUMB_ASSIGN_OR_RETURN(std::vector<Condition> conditions,
+                           Conditions(context, *report, results));
+    for (size_t i = 0; i < conditions.size(); ++i) {
+      v1::PlanResult* plan = report->mutable_plans(static_cast<int>(i));
+      PLUMB_ASSIGN_OR_RETURN(*plan->mutable_validation(),
+                             CountCondition(context, results, conditions[i], /*whole_sets=*/false));
+      plan->set_memory_vs_target(plan->validation().memory_vs_target());
+      PLUMB_RETURN_IF_ERROR(SetRecovery(context, results, conditions[i], plan));
+    }
+    MarkFinalists(context, report);
+    return absl::OkStatus();
+  }
+
+  StageBound AtMost(const StudyContext& context) const override {
+    const PromptList pool = PoolOf(context, v1::SPLIT_VALIDATION);
+    const uint64_t cap = context.study.diagnose().validation_prompts();
+    const uint64_t plans = context.study.has_mitigate()
+                               ? static_cast<uint64_t>(context.study.mitigate().plans_size())
+                               : kCandidatesAtMost;
+    return BoundOf(context, LongestOf(context, pool, cap == 0 ? pool.size() : cap), plans);
+  }
+
+ protected:
+  absl::StatusOr<std::vector<Condition>> Conditions(const StudyContext& context,
+                                                    const v1::Report& report,
+                                                    const ResultView& results) const override {
+    std::vector<Condition> conditions;
+    if (!NeedsRepair(report)) return conditions;
+    PLUMB_ASSIGN_OR_RETURN(PromptList prompts, ValidationPrompts(context, results));
+    for (const v1::PlanResult& plan : report.plans()) {
+      conditions.push_back(
+          PlanCondition(plan, "validation", PoolLabel(context, v1::SPLIT_VALIDATION), prompts));
+    }
+    return conditions;
+  }
+};
+
+class TestStage final : public ConditionStage {
+ public:
+  std::string name() const override { return "test"; }
+
+  absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
+                        v1::Report* report) const override {
+    PLUMB_ASSIGN_OR_RETURN(ConfirmingPrompts confirming, ConfirmingPromptsOf(context, results));
+    std::vector<v1::ConditionResult*> family;
+    for (v1::PlanResult& plan : *report->mutable_plans()) {
+      if (!plan.finalist()) continue;
+      const Condition condition = PlanCondition(plan, "test", confirming.label, confirming.prompts);
+      PLUMB_ASSIGN_OR_RETURN(*plan.mutable_test(),
+                             CountCondition(context, results, condition, /*whole_sets=*/true));
+      PLUMB_RETURN_IF_ERROR(SetRecovery(context, results, condition, &plan));
+      plan.set_recovery_on_test(true);
+      family.push_back(plan.mutable_test());
+    }
+    if (confirming.widened && !family.empty()) {
+      report->add_warnings(
+          "the test split has too few refusals for any plan to pass; plans were confirmed on the "
+          "test split and split B together (no plan was chosen on either)");
+    }
+    return AdjustFamily(family);
+  }
+
+  StageBound AtMost(const StudyContext& context) const override {
+    const PromptList test = PoolOf(context, v1::SPLIT_TEST);
+    const PromptList both = UnionOf(test, PoolOf(context, v1::SPLIT_B));
+    auto needed = PromptsNeededToPass(0, context.study.flip_limit());
+    const bool may_widen = !needed.ok() || test.size() < 2 * static_cast<uint64_t>(*needed);
+    const PromptList& base = may_widen ? both : test;
+    return BoundOf(context, UnionOf(base, ExpectedToComply(AllPrompts(context))), kFinalistsAtMost);
+  }
+
+ protected:
+  absl::StatusOr<std::vector<Condition>> Conditions(const StudyContext& context,
+                                                    const v1::Report& report,
+                                                    const ResultView& results) const override {
+    PLUMB_ASSIGN_OR_RETURN(ConfirmingPrompts confirming, ConfirmingPromptsOf(context, results));
+    // Harmless prompts of every split serve the utility guard.
+    const PromptList prompts = UnionOf(confirming.prompts, ExpectedToComply(AllPrompts(context)));
+    std::vector<Condition> conditions;
+    for (const v1::PlanResult& plan : report.plans()) {
+      if (!plan.finalist()) continue;
+      conditions.push_back(PlanCondition(plan, "test", confirming.label, prompts));
+    }
+    return conditions;
+  }
+};
+
+}  // namespace
+
+absl::StatusOr<ConfirmingPrompts> ConfirmingPromptsOf(const StudyContext& context,
+                                                      const ResultView& results) {
+  ConfirmingPrompts confirming{.prompts = PoolOf(context, v1::SPLIT_TEST),
+                               .label = PoolLabel(context, v1::SPLIT_TEST)};
+  if (context.study.policy() == v1::POLICY_PAPER) return confirming;
+  PLUMB_ASSIGN_OR_RETURN(PromptList refused, RefusedBy(context, results, confirming.prompts));
+  PLUMB_ASSIGN_OR_RETURN(int64_t needed, PromptsNeededToPass(0, context.study.flip_limit()));
+  if (static_cast<int64_t>(refused.size()) >= needed) return confirming;
+  confirming.prompts = UnionOf(confirming.prompts, PoolOf(context, v1::SPLIT_B));
+  confirming.label = "split test + split B";
+  confirming.widened = true;
+  return confirming;
+}
+
+std::unique_ptr<PlannerStage> MakeValidationStage() { return std::make_unique<ValidationStage>(); }
+std::unique_ptr<PlannerStage> MakeTestStage() { return std::make_unique<TestStage>(); }
+
+}  // namespace plumbline

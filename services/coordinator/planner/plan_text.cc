@@ -1,0 +1,100 @@
+#include "services/coordinator/planner/plan_text.h"
+
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "services/common/status_macros.h"
+#include "services/quant/kv_format.h"
+#include "services/quant/plan_parser.h"
+
+namespace plumbline {
+namespace {
+
+absl::StatusOr<std::vector<LayerFormat>> ResolveFor(const std::string& plan,
+                                                    const v1::ModelInfo& model, bool quirks) {
+  PLUMB_ASSIGN_OR_RETURN(Plan parsed, ParsePlan(plan, {.paper_quirks = quirks}));
+  return parsed.Resolve(static_cast<int>(model.num_layers()),
+                        static_cast<int>(model.num_kv_heads()), static_cast<int>(model.head_dim()));
+}
+
+std::string RangeText(uint32_t first, uint32_t last) {
+  return first == last ? absl::StrCat(first) : absl::StrCat(first, "-", last);
+}
+
+}  // namespace
+
+std::string LayerList(const std::vector<uint32_t>& layers) {
+  std::vector<std::string> ranges;
+  for (size_t i = 0; i < layers.size();) {
+    size_t end = i;
+    while (end + 1 < layers.size() && layers[end + 1] == layers[end] + 1) ++end;
+    ranges.push_back(RangeText(layers[i], layers[end]));
+    i = end + 1;
+  }
+  return absl::StrJoin(ranges, "+");
+}
+
+std::vector<uint32_t> LayerRange(uint32_t first, uint32_t count) {
+  std::vector<uint32_t> layers;
+  for (uint32_t i = 0; i < count; ++i) layers.push_back(first + i);
+  return layers;
+}
+
+std::string OnlyLayers(const std::vector<uint32_t>& layers, const std::string& format) {
+  return WithLayers(kFullPrecision, layers, format);
+}
+
+std::string WithLayers(const std::string& plan, const std::vector<uint32_t>& layers,
+                       const std::string& format) {
+  if (layers.empty()) return plan;
+  return absl::StrCat(plan, ",", LayerList(layers), ":", format);
+}
+
+std::string OnChannels(const std::string& format, const std::vector<uint32_t>& channels) {
+  return absl::StrCat(format, ".ch(", LayerList(channels), ")");
+}
+
+std::string TargetPlan(const v1::Study& study) {
+  if (study.target().find(':') != std::string::npos) return study.target();
+  return absl::StrCat("*:", study.target());
+}
+
+absl::StatusOr<std::string> BaseFormat(const std::string& plan, const v1::ModelInfo& model,
+                                       bool quirks) {
+  PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));
+  std::map<std::string, int> votes;
+  for (const LayerFormat& layer : layers) {
+    const std::string key = FormatText(layer.key);
+    const std::string value = FormatText(layer.value);
+    if (layer.key.is_fp() && layer.value.is_fp()) continue;
+    ++votes[key == value ? key : absl::StrCat(key, "|", value)];
+  }
+  std::string best = "fp";
+  int most = 0;
+  for (const auto& [format, count] : votes) {
+    if (count > most) best = format;
+    most = std::max(most, count);
+  }
+  return best;
+}
+
+absl::StatusOr<double> KvBytesPerToken(const std::string& plan, const v1::ModelInfo& model,
+                                       bool quirks) {
+  PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));
+  const KvBytes bytes =
+      KvBytesOfPlan(layers, static_cast<int>(model.num_kv_heads()),
+                    static_cast<int>(model.head_dim()), kMemoryTokens, kServedFpBytes);
+  return bytes.total() / static_cast<double>(kMemoryTokens);
+}
+
+absl::StatusOr<bool> IsFullPrecision(const std::string& plan, const v1::ModelInfo& model,
+                                     bool quirks) {
+  PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));
+  return std::all_of(layers.begin(), layers.end(), [](const LayerFormat& layer) {
+    return layer.key.is_fp() && layer.value.is_fp();
+  });
+}
+
+}  // namespace plumbline

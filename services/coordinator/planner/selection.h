@@ -1,0 +1,37 @@
+// Which prompts a stage runs. Every choice is by hash of the prompt, so that all layers, all
+// channels and all plans of a stage meet the same prompts, in any run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "services/coordinator/planner/condition.h"
+#include "services/coordinator/planner/planner.h"
+
+namespace plumbline {
+
+inline constexpr int kExploratoryBelowRefusals = 60;
+inline constexpr int kPaperMinimumPrompts = 20;
+
+PromptList AllPrompts(const StudyContext& context);
+
+// The prompts of a split in the study's own hash order. Policy paper has one prompt set: every
+// split is the whole of it.
+PromptList PoolOf(const StudyContext& context, v1::Split split);
+
+// Those of `pool` that the baseline refuses, in order. Cells that were not judged are not in it.
+absl::StatusOr<PromptList> RefusedBy(const StudyContext& context, const ResultView& results,
+                                     const PromptList& pool);
+
+// The first `limit` (0 = all).
+PromptList FirstOf(const PromptList& prompts, uint64_t limit);
+
+PromptList ExpectedToComply(const PromptList& prompts);
+
+// Union without repeats, in order of first appearance.
+PromptList UnionOf(const PromptList& a, const PromptList& b);
+
+// "split A", "all" (policy paper).
+std::string PoolLabel(const StudyContext& context, v1::Split split);
+
+}  // namespace plumbline
