@@ -30,6 +30,7 @@ absl::StatusOr<std::optional<RatioPosterior>> RatioIfDefined(
   RatioOptions options;
   options.band_cuts = std::move(cuts);
   options.min_flips_b = RulesOf(evidence.policy).min_ratio_flips;
+  options.draws = evidence.posterior_draws;
   options.histogram_bins = evidence.histogram_bins;
   absl::StatusOr<RatioPosterior> posterior = PairedRatioPosterior(*pairs, options);
   if (absl::IsFailedPrecondition(posterior.status())) return std::nullopt;

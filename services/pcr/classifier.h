@@ -50,6 +50,7 @@ struct Evidence {
   std::vector<double> layer_kv_error;  // optional: predicted error by layer, breaks ties of ranking
   std::string target_format;           // empty: no candidate plans
   uint64_t seed = 0;                   // of the random-layer plans
+  int32_t posterior_draws = 100'000;   // of each posterior (paired_ratio.h)
   int32_t histogram_bins = 60;         // of the posteriors, over [-0.5, 1]; 0 = none
 };
 

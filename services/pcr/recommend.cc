@@ -152,6 +152,7 @@ absl::Status AddRecovery(const PlanTrial& trial, const RecommendOptions& options
                          TrialSummary& summary) {
   RatioOptions ratio;
   ratio.confidence = options.confidence;
+  ratio.draws = options.posterior_draws;
   ratio.histogram_bins = 60;
   absl::StatusOr<RatioPosterior> recovery = PairedRatioPosterior(trial.against_target, ratio);
   if (absl::IsFailedPrecondition(recovery.status())) {

@@ -63,6 +63,7 @@ struct RecommendOptions {
   // so in their report.
   bool require_utility = true;
   int32_t max_rivals = 4;
+  int32_t posterior_draws = 100'000;  // of each recovery (paired_ratio.h)
 };
 
 struct Finalists {
