@@ -17,9 +17,22 @@ namespace {
 
 constexpr int kMaxDepth = 8;
 
+// `tokenizers` normalizes by the tables of Unicode 9.0: characters that came later have neither a
+// decomposition nor a combining class there, so marks after them keep their order.
+const icu::UnicodeSet& KnownToTokenizers() {
+  static const icu::UnicodeSet* const known = [] {
+    UErrorCode error = U_ZERO_ERROR;
+    auto* set = new icu::UnicodeSet(UNICODE_STRING_SIMPLE("[:age=9.0:]"), error);
+    set->freeze();
+    return set;
+  }();
+  return *known;
+}
+
 class UnicodeForm final : public Normalizer {
  public:
-  explicit UnicodeForm(const icu::Normalizer2* form) : form_(form) {}
+  explicit UnicodeForm(const icu::Normalizer2* form)
+      : form_(new icu::FilteredNormalizer2(*form, KnownToTokenizers())) {}
   std::string Apply(std::string text) const override {
     std::string out;
     icu::StringByteSink<std::string> sink(&out);
@@ -30,7 +43,7 @@ class UnicodeForm final : public Normalizer {
   }
 
  private:
-  const icu::Normalizer2* form_;  // ICU's own, lives for ever
+  std::unique_ptr<icu::FilteredNormalizer2> form_;
 };
 
 class Prepend final : public Normalizer {

@@ -131,11 +131,11 @@ class BpeTokenizer final : public Tokenizer {
   }
 
   void AddToken(const AddedToken& token) {
-    tokens_[token.id] = {FromByteLevel(token.content), token.special};
     highest_id_ = std::max(highest_id_, token.id);
     if (token.special) special_ids_.insert(token.id);
     const bool normalizes = token.normalized && normalizer_ != nullptr;
     const std::string pattern = normalizes ? normalizer_->Apply(token.content) : token.content;
+    tokens_[token.id] = {FromByteLevel(pattern), token.special};
     (token.normalized ? normalized_tokens_ : raw_tokens_).Add(token, pattern);
     // Spans of a mixed text do not survive normalization: its special tokens are found before it.
     if (token.normalized && !token.special) {
