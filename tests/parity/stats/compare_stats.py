@@ -143,6 +143,20 @@ def check_intervals(dump, rng):
           [[float(v)] for v in sps.norm.ppf(q)], 1e-13, relative=False)
 
 
+def check_passing(dump, rng):
+    cases = [(0, 60, 73, 0.05), (1, 60, 73, 0.05), (0, 0, 100, 0.1), (5, 5, 80, 0.2)]
+    cases += [(k, n, int(rng.integers(1, 400)), float(rng.choice([0.05, 0.02, 0.2])))
+              for k, n in counts(rng, 500, 500)]
+    oracle = []
+    for k, n, future, limit in cases:
+        uppers = proportion_confint(np.arange(future), future, method="wilson")[1]
+        most = int(np.sum(uppers <= limit)) - 1
+        oracle.append([float(sps.betabinom.cdf(most, future, k + 0.5, n - k + 0.5)) if most >= 0 else 0.0])
+    # 1e-10 absolute: scipy goes through log-beta of arguments near 1,000, which cancel to 1e-12.
+    check("chance of passing / betabinom", dump.ask([f"passing {k} {n} {f} {c!r}" for k, n, f, c in cases]),
+          oracle, 1e-10, relative=False)
+
+
 def check_tests(dump, rng):
     pairs = [(0, 0), (0, 1), (5, 5), (0, 50), (700, 3)]
     pairs += [tuple(map(int, rng.integers(0, m, 2))) for m in rng.integers(1, 200, 2000)]
@@ -236,7 +250,7 @@ def check_posterior(dump, rng):
 def main():
     dump = Dump(sys.argv[1])
     rng = np.random.default_rng(20260609)
-    for part in (check_binomial, check_intervals, check_tests, check_agreement, check_correlation,
+    for part in (check_binomial, check_intervals, check_passing, check_tests, check_agreement, check_correlation,
                  check_posterior):
         part(dump, rng)
     print("failed: " + ", ".join(FAILED) if FAILED else "all statistics agree with their oracles")

@@ -80,6 +80,10 @@ const std::map<std::string, std::function<Answer(const Arguments&)>>& Requests()
        [](const Arguments& a) { return Ends(WilsonInterval(Int(a[0]), Int(a[1]), a[2])); }},
       {"clopper",
        [](const Arguments& a) { return Ends(ClopperPearsonInterval(Int(a[0]), Int(a[1]), a[2])); }},
+      {"passing",
+       [](const Arguments& a) {
+         return Single(ProbabilityOfPassing(Int(a[0]), Int(a[1]), Int(a[2]), a[3]));
+       }},
       {"quantile", [](const Arguments& a) { return Single(NormalQuantile(a[0])); }},
       {"holm", [](const Arguments& a) -> Answer { return HolmAdjust(a); }},
       {"kappa", KappaOf},
