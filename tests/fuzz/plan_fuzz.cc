@@ -1,7 +1,10 @@
 // The plan grammar: no bytes crash the parser, every error points into the text, and whatever
 // parses has a canonical text that parses to the same layers.
 //
-// link: plumb::quant
+// link: plumb::common absl::status absl::statusor absl::strings
+// sources: services/quant/format_rules.cc services/quant/kv_bytes.cc services/quant/kv_format.cc
+// sources: services/quant/plan_parser.cc services/quant/plan_resolve.cc
+// sources: services/quant/plan_scanner.cc
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
