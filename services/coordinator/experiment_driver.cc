@@ -1,0 +1,275 @@
+#include "services/coordinator/experiment_driver.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "services/common/digest.h"
+#include "services/common/logging.h"
+#include "services/common/status_macros.h"
+
+namespace plumbline {
+namespace {
+
+// Cells of one prompt stand together, in the order in which the prompts first appear, so that the
+// engine finds equal prefixes in one batch.
+std::vector<CellMember> InPromptOrder(const std::vector<PlannedCell>& cells) {
+  absl::flat_hash_map<std::string, int64_t> rank;
+  std::vector<std::pair<int64_t, const PlannedCell*>> order;
+  order.reserve(cells.size());
+  for (const PlannedCell& cell : cells) {
+    const std::string prompt = absl::StrCat(cell.prompt_set, "\n", cell.prompt_id);
+    const auto [it, unused] = rank.emplace(prompt, static_cast<int64_t>(rank.size()));
+    order.push_back({it->second, &cell});
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<CellMember> members;
+  members.reserve(cells.size());
+  for (const auto& [unused, cell] : order) {
+    CellMember member;
+    member.key = cell->key;
+    member.spec = cell->spec;
+    member.condition = cell->condition;
+    member.prompt_id = cell->prompt_id;
+    member.prompt_set = cell->prompt_set;
+    member.position = static_cast<int64_t>(members.size());
+    members.push_back(std::move(member));
+  }
+  return members;
+}
+
+}  // namespace
+
+const JudgedCell* ResultCache::Find(const std::string& cell_key) const {
+  const auto it = cells_.find(cell_key);
+  return it == cells_.end() ? nullptr : it->second.get();
+}
+
+void ResultCache::Add(std::vector<FinishedCell> cells) {
+  for (FinishedCell& cell : cells) {
+    auto judged = std::make_unique<JudgedCell>();
+    judged->result = std::move(cell.result);
+    judged->verdict = std::move(cell.verdict);
+    judged->poisoned = cell.poisoned;
+    judged->poison_reason = std::move(cell.poison_reason);
+    // What a conclusion may have pointed at stays.
+    cells_.emplace(cell.cell_key, std::move(judged));
+  }
+}
+
+absl::StatusOr<StudyContext> LoadContext(Store* store, const ExperimentRecord& record) {
+  PLUMB_ASSIGN_OR_RETURN(ExperimentPrompts prompts, store->GetPrompts(record.id));
+  StudyContext context;
+  context.experiment_id = record.id;
+  context.study = record.study;
+  context.model = record.model;
+  context.numerics = record.numerics;
+  context.judge_version = record.judge_version;
+  context.prompts = std::move(prompts.prompts);
+  context.prompt_sets = std::move(prompts.prompt_sets);
+  context.utility_text = record.study.utility_text();
+  return context;
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::Step() {
+  PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, deps_.store->GetExperiment(id_));
+  if (record.ended != absl::InfinitePast()) return StepOutcome::kEnded;
+  absl::StatusOr<StepOutcome> outcome = StepActive(record);
+  // Someone cancelled in between: the next step sees it.
+  if (absl::IsAborted(outcome.status())) return StepOutcome::kProgress;
+  return outcome;
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::StepActive(const ExperimentRecord& record) {
+  if (!record.bound) return Bind(record);
+  if (!loaded_) PLUMB_RETURN_IF_ERROR(Load(record));
+  if (planned_stage_ != record.stage_index) return Plan(record);
+  return WaitOrConclude(record);
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::SetState(const ExperimentRecord& record,
+                                                       v1::ExperimentState state,
+                                                       const std::string& message) {
+  if (record.state != state || record.message != message) {
+    PLUMB_RETURN_IF_ERROR(deps_.store->SetState(id_, state, message, deps_.clock->Now()));
+    spdlog::info("experiment {}: {} {}", id_, v1::ExperimentState_Name(state), message);
+    deps_.changed->Notify();
+  }
+  return state == v1::EXPERIMENT_STATE_FAILED ? StepOutcome::kEnded : StepOutcome::kWaiting;
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::StopFor(const ExperimentRecord& record,
+                                                      const absl::Status& status) {
+  const std::string stage =
+      record.stage.empty() ? std::string() : absl::StrCat(" (stage ", record.stage, ")");
+  if (absl::IsUnavailable(status)) {
+    return SetState(record, v1::EXPERIMENT_STATE_WAITING,
+                    absl::StrCat("waiting", stage, ": ", status.message(), "; goes on by itself"));
+  }
+  return SetState(record, v1::EXPERIMENT_STATE_FAILED,
+                  absl::StrCat("failed", stage, ": ", status.ToString()));
+}
+
+absl::StatusOr<v1::JudgeCard> ExperimentDriver::FindJudge(const std::string& judge) const {
+  PLUMB_ASSIGN_OR_RETURN(const std::vector<v1::JudgeCard> cards, deps_.judge->ListJudges());
+  std::vector<std::string> names;
+  for (const v1::JudgeCard& card : cards) {
+    if (card.judge() == judge && card.model().empty()) return card;
+    names.push_back(card.judge());
+    if (card.judge() != judge) continue;
+    return absl::UnimplementedError(absl::StrCat("the judge '", judge, "' needs the judge model '",
+                                                 card.model(),
+                                                 "'; studies run with judges that need none"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "study.judge: no judge '", judge, "'; the judge service has ", absl::StrJoin(names, ", ")));
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::Bind(const ExperimentRecord& record) {
+  auto model = deps_.directory->Resolve(record.study.model());
+  if (absl::IsNotFound(model.status())) {
+    return SetState(record, v1::EXPERIMENT_STATE_PENDING,
+                    absl::StrCat(model.status().message(), "; starts when one has it"));
+  }
+  if (!model.ok()) return StopFor(record, model.status());
+  auto numerics = deps_.directory->PickClass(model->model_digest());
+  if (!numerics.ok()) {
+    return SetState(record, v1::EXPERIMENT_STATE_PENDING, std::string(numerics.status().message()));
+  }
+  auto card = FindJudge(record.study.judge());
+  if (!card.ok()) return StopFor(record, card.status());
+
+  v1::Report report;
+  report.set_experiment_id(id_);
+  *report.mutable_study() = record.study;
+  *report.mutable_judge_card() = *card;
+  v1::Provenance* provenance = report.mutable_provenance();
+  *provenance->mutable_model() = *model;
+  *provenance->mutable_numerics() = *numerics;
+  provenance->set_judge(card->judge());
+  provenance->set_judge_version(card->version());
+  provenance->set_coordinator_version(deps_.version);
+  provenance->set_config_digest(deps_.config_digest);
+  provenance->set_study_digest(record.request_digest);
+  PLUMB_ASSIGN_OR_RETURN(const ExperimentPrompts prompts, deps_.store->GetPrompts(id_));
+  for (const v1::PromptSetSummary& set : prompts.prompt_sets) *provenance->add_prompt_sets() = set;
+  PLUMB_RETURN_IF_ERROR(deps_.store->BindExperiment(id_, *model, *numerics, card->version(), report,
+                                                    deps_.clock->Now()));
+  spdlog::info("experiment {}: model {} ({}), numerics class {}", id_, model->name(),
+               model->model_digest().substr(0, 12), numerics->id().substr(0, 12));
+  return StepOutcome::kProgress;
+}
+
+absl::Status ExperimentDriver::Load(const ExperimentRecord& record) {
+  PLUMB_ASSIGN_OR_RETURN(context_, LoadContext(deps_.store, record));
+  PLUMB_ASSIGN_OR_RETURN(report_, deps_.store->GetReport(id_));
+  stages_ = deps_.logic->Stages(context_.study);
+  for (int stage = 0; stage < record.stage_index; ++stage) {
+    PLUMB_ASSIGN_OR_RETURN(std::vector<FinishedCell> cells, deps_.store->FinishedCells(id_, stage));
+    results_.Add(std::move(cells));
+  }
+  loaded_ = true;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& record) {
+  const auto index = static_cast<size_t>(record.stage_index);
+  if (index >= stages_.size()) {
+    return SetState(record, v1::EXPERIMENT_STATE_FAILED,
+                    absl::StrCat("the study has ", stages_.size(), " stages, stage ", index,
+                                 " was wanted: it was started by another version; create it anew"));
+  }
+  auto needs = stages_[index]->Needs(context_, report_, results_);
+  if (!needs.ok()) return StopFor(record, needs.status());
+  PLUMB_RETURN_IF_ERROR(deps_.store->AddCells(id_, record.stage_index, stages_[index]->name(),
+                                              InPromptOrder(needs->cells)));
+  for (const v1::CaptureTask& task : needs->captures) {
+    PLUMB_RETURN_IF_ERROR(deps_.store->AddCapture(id_, record.stage_index, task));
+  }
+  needs_ = *std::move(needs);
+  planned_stage_ = record.stage_index;
+  PLUMB_RETURN_IF_ERROR(SetState(record, v1::EXPERIMENT_STATE_RUNNING, "").status());
+  deps_.changed->Notify();
+  return StepOutcome::kProgress;
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::WaitOrConclude(const ExperimentRecord& record) {
+  PLUMB_ASSIGN_OR_RETURN(const std::vector<StageCount> counts, deps_.store->CountStages(id_));
+  StageCount count;
+  for (const StageCount& stage : counts) {
+    if (stage.stage_index == record.stage_index) count = stage;
+  }
+  std::vector<CaptureRecord> captures;
+  bool recorded = true;
+  for (const v1::CaptureTask& task : needs_.captures) {
+    PLUMB_ASSIGN_OR_RETURN(CaptureRecord capture, deps_.store->GetCapture(task.capture_id()));
+    recorded = recorded && capture.state == WorkState::kStored;
+    captures.push_back(std::move(capture));
+  }
+  if (count.finished == count.total && recorded) return Conclude(record);
+  auto why = WhyWaiting(record, count, captures);
+  if (!why.ok()) return StopFor(record, why.status());
+  if (why->empty()) return SetState(record, v1::EXPERIMENT_STATE_RUNNING, "");
+  return StopFor(record, absl::UnavailableError(*why));
+}
+
+absl::StatusOr<std::string> ExperimentDriver::WhyWaiting(
+    const ExperimentRecord& record, const StageCount& count,
+    const std::vector<CaptureRecord>& captures) const {
+  const uint64_t unjudged = count.stored + count.poisoned - count.finished;
+  const absl::Status judge = deps_.pump->health();
+  if (unjudged > 0 && !judge.ok()) {
+    if (!absl::IsUnavailable(judge)) return judge;
+    return absl::StrCat(judge.message(), "; ", unjudged, " answers wait for their verdict");
+  }
+  bool work_left = count.stored + count.poisoned < count.total;
+  for (const CaptureRecord& capture : captures) {
+    if (capture.state == WorkState::kPoisoned) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("capture ", capture.task.capture_id(), ": ", capture.reason));
+    }
+    if (capture.state == WorkState::kOpen && !capture.reason.empty()) {
+      return absl::StrCat("capture: ", capture.reason);
+    }
+    work_left = work_left || capture.state == WorkState::kOpen;
+  }
+  if (work_left &&
+      deps_.directory->CountWorkers(record.model.model_digest(), record.numerics.id()) == 0) {
+    PLUMB_ASSIGN_OR_RETURN(const std::vector<QuarantinedWorker> bad, deps_.store->Quarantined());
+    return absl::StrCat("no live worker has model ", record.model.name(), " (",
+                        record.model.model_digest().substr(0, 12), ") in numerics class ",
+                        record.numerics.id().substr(0, 12), " (", record.numerics.text(), "), ",
+                        bad.size(), " workers are quarantined");
+  }
+  return std::string();
+}
+
+absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& record) {
+  PLUMB_ASSIGN_OR_RETURN(std::vector<FinishedCell> cells,
+                         deps_.store->FinishedCells(id_, record.stage_index));
+  results_.Add(std::move(cells));
+  const Stage& stage = *stages_[static_cast<size_t>(record.stage_index)];
+  for (const PlannedCell& cell : needs_.cells) {
+    if (results_.Find(cell.key) == nullptr) {
+      return SetState(record, v1::EXPERIMENT_STATE_FAILED,
+                      absl::StrCat("stage ", stage.name(), " lost the result of cell ", cell.key));
+    }
+  }
+  v1::Report report = report_;
+  if (absl::Status status = stage.Conclude(context_, results_, *deps_.peers, &report);
+      !status.ok()) {
+    return StopFor(record, status);
+  }
+  const auto next = static_cast<size_t>(record.stage_index) + 1;
+  const std::string next_name = next < stages_.size() ? stages_[next]->name() : std::string();
+  PLUMB_RETURN_IF_ERROR(
+      deps_.store->ConcludeStage(id_, record.stage_index, report, next_name, deps_.clock->Now()));
+  report_ = std::move(report);
+  spdlog::info("experiment {}: stage {} concluded", id_, stage.name());
+  deps_.changed->Notify();
+  return next_name.empty() ? StepOutcome::kEnded : StepOutcome::kProgress;
+}
+
+}  // namespace plumbline

@@ -1,0 +1,11 @@
+# cmake -DOUTPUT=x.cc -DFILES="a.sql;b.sql" -P embed.cmake
+set(_text "#include \"services/store/migrations/migrations.h\"\n\nnamespace plumbline {\n\n")
+string(APPEND _text "const std::vector<Migration>& Migrations() {\n")
+string(APPEND _text "  static const auto* const migrations = new std::vector<Migration>{\n")
+foreach(_file ${FILES})
+  get_filename_component(_name ${_file} NAME)
+  file(READ ${_file} _sql)
+  string(APPEND _text "      {\"${_name}\", R\"migration(${_sql})migration\"},\n")
+endforeach()
+string(APPEND _text "  };\n  return *migrations;\n}\n\n}  // namespace plumbline\n")
+file(WRITE ${OUTPUT} "${_text}")
