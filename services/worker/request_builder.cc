@@ -35,14 +35,23 @@ uint64_t StreamOf(const std::string& prompt_stream, uint32_t sample_index) {
   return std::stoull(digest.substr(0, 16), nullptr, 16);
 }
 
+// The built-in phrases: a judge with others has another version, which CheckDecoding refuses.
+const KeywordJudge& StopJudge() {
+  static const KeywordJudge* const judge = KeywordJudge::Create({}).value().release();
+  return *judge;
+}
+
 // Feeds the judge's incremental decider with the text that each token completes.
-std::function<bool(int32_t)> VerdictStop(const TextModel& text) {
+std::function<bool(int32_t)> VerdictStop(std::shared_ptr<const TextModel> text) {
   struct State {
+    explicit State(std::shared_ptr<const TextModel> model)
+        : text(std::move(model)), decoder(text->tokenizer.get()), decider(&StopJudge()) {}
+    std::shared_ptr<const TextModel> text;
     IncrementalDecoder decoder;
     VerdictDecider decider;
   };
-  auto state = std::make_shared<State>(State{IncrementalDecoder(text.tokenizer.get()), {}});
-  return [state](int32_t token) { return state->decider.Push(token, state->decoder.Push(token)); };
+  auto state = std::make_shared<State>(std::move(text));
+  return [state](int32_t token) { return state->decider.Push(state->decoder.Push(token)); };
 }
 
 absl::Status CheckDecoding(const v1::DecodingSettings& decoding) {
@@ -60,10 +69,10 @@ absl::Status CheckDecoding(const v1::DecodingSettings& decoding) {
         "decoding.sampling.top_p must be in (0, 1] (0 means 1), got ", sampling.top_p()));
   }
   const std::string& stop = decoding.stop_on_verdict();
-  if (!stop.empty() && stop != KeywordJudgeVersion()) {
+  if (!stop.empty() && stop != StopJudge().version()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "decoding.stop_on_verdict is '", stop, "', but this worker's judge is '",
-        KeywordJudgeVersion(), "': run the same version everywhere, or run_to_the_end"));
+        StopJudge().version(), "': run the same version everywhere, or run_to_the_end"));
   }
   return absl::OkStatus();
 }
@@ -120,7 +129,7 @@ absl::StatusOr<BuiltRequest> BuildRequest(const CatalogEntry& entry, const Seque
   request.sampling.seed = sampling.seed();
   request.sampling.stream = StreamOf(input.prompt_stream, sampling.sample_index());
   request.jitter_seed = input.jitter_seed;
-  if (!input.decoding.stop_on_verdict().empty()) request.verdict_decided = VerdictStop(*entry.text);
+  if (!input.decoding.stop_on_verdict().empty()) request.verdict_decided = VerdictStop(entry.text);
   for (size_t layer = 0; layer < request.layers.size(); ++layer) {
     const LayerFormat& format = request.layers[layer];
     std::pair<const Calibration*, const Calibration*> pair{nullptr, nullptr};
