@@ -4,13 +4,14 @@ A template compiles when everything it writes between turn i and turn i+1 depend
 alone, each turn's text appears once, in order, unchanged but for stripping at its ends, and BOS
 appears once at most, at the start. The joint "start" -> "user" then carries a default system prompt,
 "system" -> "user" a system prompt folded into the first user turn, "user" -> "end" the generation
-prompt; a pair of roles that has no joint is an order that the template refuses."""
+prompt; a pair of roles that has no joint is an order that the template refuses, or in which it would
+silently drop a turn."""
 
 import hashlib
 import itertools
 import random
 
-from chat_template import ChatTemplate, TemplateRefusal
+from chat_template import ChatTemplate, TemplateRefusal, TextDropped
 from errors import ImportRefused
 
 ROLES = ("system", "user", "assistant")
@@ -23,23 +24,23 @@ DEFAULT_DATE = "2024-07-26"
 def compile_template(text, special_tokens, adds_bos, date=DEFAULT_DATE):
     """Returns the content of chat_format.json, checked against the template."""
     template = ChatTemplate(text, special_tokens, date)
-    joints = _learn(template)
+    joints, dropping = _learn(template)
     bos = _split_bos(template, joints, special_tokens.get("bos_token"), adds_bos)
     chat = {"format": "plumbline-chat/1", "bos": bos, "date": date,
             "template_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "checked_conversations": CHECKED_CONVERSATIONS,
             "joints": [{"from": a, "to": b, **joint} for (a, b), joint in joints.items()]}
-    _check(template, chat, special_tokens)
+    _check(template, chat, special_tokens, dropping)
     return chat
 
 
 def render(chat, turns):
     """What the compiled format makes of a conversation: the twin of the C++ ChatFormat::Render."""
     joints = {(joint["from"], joint["to"]): joint for joint in chat["joints"]}
-    roles = ["start"] + [role for role, _ in turns] + ["end"]
-    pairs = [joints.get(pair) for pair in zip(roles, roles[1:])]
+    path = _path_pairs([role for role, _ in turns])
+    pairs = [joints.get(pair) for pair in path]
     if None in pairs:
-        raise TemplateRefusal("no joint " + " -> ".join(list(zip(roles, roles[1:]))[pairs.index(None)]))
+        raise TemplateRefusal("no joint " + " -> ".join(path[pairs.index(None)]))
     out = chat["bos"] + pairs[0]["text"]
     for (_, text), before, after in zip(turns, pairs, pairs[1:]):
         text = text.lstrip() if before["strip_after"] else text
@@ -48,13 +49,15 @@ def render(chat, turns):
 
 
 def _learn(template):
-    joints, refusals = {}, []
+    joints, refusals, dropping = {}, [], set()
     for count in range(1, MAX_PROBE_TURNS + 1):
         for roles in itertools.product(ROLES, repeat=count):
             try:
                 found = _probe(template, roles)
             except TemplateRefusal as refusal:
                 refusals.append((roles, refusal))
+                if isinstance(refusal, TextDropped):
+                    dropping.update(_path_pairs(roles))
                 continue
             for pair, joint in found:
                 if joints.setdefault(pair, joint) != joint:
@@ -62,14 +65,19 @@ def _learn(template):
                         f"the chat template cannot be compiled: between {pair[0]} and {pair[1]} it writes "
                         f"{joints[pair]} in one conversation and {joint} in another ({', '.join(roles)})")
     if not any(b == "user" for _, b in joints) or ("user", "end") not in joints:
-        raise ImportRefused(f"the chat template refuses a plain user turn: {refusals[0][1] if refusals else 'no output'}")
+        reason = next((refusal for roles, refusal in refusals if roles == ("user",)), "it asks for other turns around it")
+        raise ImportRefused(f"the chat template refuses a plain user turn: {reason}")
     for roles, refusal in refusals:
-        path = ("start", *roles, "end")
-        if all(pair in joints for pair in zip(path, path[1:])):
+        if all(pair in joints for pair in _path_pairs(roles)):
             raise ImportRefused(
                 f"the chat template cannot be compiled: it refuses the turns {', '.join(roles)} ({refusal}) for a reason "
                 "other than two neighbouring roles")
-    return joints
+    return joints, dropping
+
+
+def _path_pairs(roles):
+    path = ("start", *roles, "end")
+    return list(zip(path, path[1:]))
 
 
 def _probe(template, roles):
@@ -95,7 +103,7 @@ def _between(rendered, cores, roles):
     for core, role in zip(cores, roles):
         if rendered.count(core) != 1:
             if rendered.count(core) == 0:
-                raise TemplateRefusal(f"it drops or rewrites the text of a {role} turn")
+                raise TextDropped(f"it drops or rewrites the text of a {role} turn")
             raise ImportRefused(f"the chat template cannot be compiled: it repeats the text of a {role} turn")
         before, found, rest = rest.partition(core)
         if not found:
@@ -133,7 +141,7 @@ def _try(template, turns, **overrides):
         return ""
 
 
-def _check(template, chat, special_tokens):
+def _check(template, chat, special_tokens, dropping):
     rng = random.Random(20240726)
     pairs = [(joint["from"], joint["to"]) for joint in chat["joints"]]
     accepted = 0
@@ -143,6 +151,8 @@ def _check(template, chat, special_tokens):
         wanted, got = _outcome(template.render, turns), _outcome(lambda t: render(chat, t), turns)
         if chat["bos"] and wanted is not None and not wanted.startswith(chat["bos"]):
             wanted = chat["bos"] + wanted  # the tokenizer, not the template, adds it
+        if got is None and any(pair in dropping and pair not in pairs for pair in _path_pairs(roles)):
+            continue  # refused here, where the template would drop a turn
         if wanted != got:
             raise ImportRefused(f"the chat template cannot be compiled: for the turns {turns} it gives {wanted!r}, the compiled form {got!r}")
         accepted += wanted is not None

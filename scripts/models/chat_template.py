@@ -14,6 +14,10 @@ class TemplateRefusal(Exception):
     """The template itself refused the conversation."""
 
 
+class TextDropped(TemplateRefusal):
+    """The template rendered the conversation but left the text of a turn out."""
+
+
 class _Generation(jinja2.ext.Extension):
     """{% generation %} marks assistant text for training; it changes nothing in the rendering."""
 
