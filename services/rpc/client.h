@@ -57,14 +57,18 @@ class RpcClient {
     PrepareContext(CallTimeout(endpoint_), wait_, context);
   }
 
-  // One unary call with the endpoint's timeout. An error's message names the address.
+  // One unary call with the endpoint's timeout. An error's message names the address. A call that
+  // the server cancelled, as it does with calls that arrive while it drains, is Unavailable: nobody
+  // here cancelled it, and trying again is right.
   template <typename Request, typename Response>
   absl::StatusOr<Response> Call(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                                              Response*),
                                 const Request& request) {
     grpc::ClientContext context;
     Prepare(&context);
-    return CallWith(&context, method, request);
+    absl::StatusOr<Response> response = CallWith(&context, method, request);
+    if (!absl::IsCancelled(response.status())) return response;
+    return absl::UnavailableError(response.status().message());
   }
 
   // The same inside a server's handler: takes over the caller's deadline and cancellation.

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/io/tokenizer.h"
 #include "google/protobuf/text_format.h"
@@ -24,17 +25,25 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 
 constexpr int64_t kMaxConfigBytes = 4 << 20;
+constexpr size_t kMaxQuotedLine = 120;
 
+// Each error with its line: the parser names the value it stumbled over but not the field.
 class FirstErrors final : public google::protobuf::io::ErrorCollector {
  public:
+  explicit FirstErrors(absl::string_view text) : lines_(absl::StrSplit(text, '\n')) {}
   void AddError(int line, int column, const std::string& message) override {
     if (errors_.size() < 5) {
-      errors_.push_back(absl::StrCat("line ", line + 1, ", column ", column + 1, ": ", message));
+      const bool known = line >= 0 && static_cast<size_t>(line) < lines_.size();
+      const absl::string_view source =
+          known ? absl::StripAsciiWhitespace(lines_[static_cast<size_t>(line)]) : "";
+      errors_.push_back(absl::StrCat("line ", line + 1, ", column ", column + 1, ": ", message,
+                                     " in: ", source.substr(0, kMaxQuotedLine)));
     }
   }
   std::string Text() const { return absl::StrJoin(errors_, "; "); }
 
  private:
+  std::vector<absl::string_view> lines_;
   std::vector<std::string> errors_;
 };
 
@@ -74,7 +83,7 @@ absl::Status CheckEnums(const Message& message, const std::string& path) {
 }
 
 absl::Status ParseText(absl::string_view text, Message* config) {
-  FirstErrors errors;
+  FirstErrors errors(text);
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&errors);
   if (parser.ParseFromString(std::string(text), config)) return absl::OkStatus();

@@ -1,5 +1,7 @@
 #include "services/rpc/real_main.h"
 
+#include <sys/resource.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
@@ -82,6 +84,9 @@ int RealMain(int argc, char** argv, const BinaryInfo& info, Message* config,
     return 0;
   }
   InitLogging(info.name, LogLevel(*config));
+  // A core file would hold prompts and answers.
+  const struct rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
   // Installed before gRPC starts a thread, so that no early signal is lost.
   ShutdownSignal shutdown;
   const std::unique_ptr<Metrics> metrics = Metrics::Create(info.service);
