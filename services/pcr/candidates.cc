@@ -38,6 +38,7 @@ class Builder {
 
   // The first plan of a text stays: the order of the calls is the order of what it is known for.
   void Add(CandidateKind kind, std::string name, std::string plan, std::string reason) {
+    if (plan == Everywhere(target_.text())) return;
     for (const CandidatePlan& other : plans_) {
       if (other.plan == plan) return;
     }

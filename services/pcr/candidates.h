@@ -45,9 +45,10 @@ struct CandidateRequest {
   int32_t random_draws = 2;  // random-layer plans; 0 = none
 };
 
-// The mode's plan first (none for undetermined and no-collapse), then the others, without two equal
-// plans. InvalidArgument when the target is not a format that can be edited (its type is unknown or
-// both sides are fp) or the layers do not fit num_layers.
+// The mode's plan first (none for undetermined and no-collapse, nor when the target already is that
+// plan), then the others, without two equal plans and without the target itself. InvalidArgument
+// when the target is not a format that can be edited (its type is unknown or both sides are fp) or
+// the layers do not fit num_layers.
 //
 // Editing a side of the target: group-64 becomes <bits>.sym.group64, per channel becomes
 // <bits>.sym.channel.prompt, with the target's heads, place, prefill, arith, scale and sink options

@@ -102,8 +102,13 @@ absl::StatusOr<LayerSelection> SelectCriticalLayers(absl::Span<const LayerFlips>
   LayerSelection selection;
   PLUMB_ASSIGN_OR_RETURN(selection.layers, Findings(layers, rules));
   int64_t above = 0;
+  selection.every_layer_above = true;
   for (const LayerFinding& finding : selection.layers) {
-    above += finding.count.rate() > rules.critical_rate ? 1 : 0;
+    const bool high = finding.count.rate() > rules.critical_rate;
+    above += high ? 1 : 0;
+    // "Every layer" is an intersection-union test: each p below alpha is enough, unadjusted.
+    const bool firm = !rules.test_layers || finding.p_value < rules.alpha;
+    selection.every_layer_above = selection.every_layer_above && high && firm;
   }
   for (const size_t position : Ranking(layers, kv_error)) {
     selection.ranked.push_back(layers[position].layer);
@@ -114,7 +119,6 @@ absl::StatusOr<LayerSelection> SelectCriticalLayers(absl::Span<const LayerFlips>
   if (!selection.critical.empty()) selection.critical_layer = selection.critical.front();
   const bool tested = rules.test_layers;
   selection.pattern = PatternOf(tested ? static_cast<int64_t>(selection.critical.size()) : above);
-  selection.every_layer_above = above == static_cast<int64_t>(layers.size());
   std::sort(selection.layers.begin(), selection.layers.end(),
             [](const LayerFinding& a, const LayerFinding& b) { return a.layer < b.layer; });
   return selection;

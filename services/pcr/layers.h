@@ -58,7 +58,9 @@ struct LayerSelection {
   std::vector<LayerIndex> critical;          // the critical ones, most flips first
   std::optional<LayerIndex> critical_layer;  // L*: the first of them
   AttentionPattern pattern = AttentionPattern::kNone;
-  bool every_layer_above = false;  // every layer alone flips more than critical_rate
+  // Every layer alone flips more than critical_rate; policy plumbline also wants each p-value below
+  // alpha (unadjusted: the claim is about all layers at once, an intersection-union test).
+  bool every_layer_above = false;
 };
 
 // `layers`: each layer of the model once, with the flips of both stages pooled. A layer that did

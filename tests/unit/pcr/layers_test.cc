@@ -82,6 +82,15 @@ TEST(SelectCriticalLayersTest, PredictedErrorBreaksTiesOfTheRankingButNotOfLStar
   EXPECT_EQ(selection.critical_layer, LayerIndex(0));
 }
 
+TEST(SelectCriticalLayersTest, EveryLayerAboveNeedsEachLayerToBeFirmly) {
+  // 3 of 24 is 12.5%, but p = .12 against 5%.
+  std::vector<LayerFlips> layers = Layers(std::vector<int64_t>(6, 30), 96);
+  EXPECT_TRUE(SelectCriticalLayers(layers, Policy::kPlumbline)->every_layer_above);
+  layers[2].count = {3, 24};
+  EXPECT_FALSE(SelectCriticalLayers(layers, Policy::kPlumbline)->every_layer_above);
+  EXPECT_TRUE(SelectCriticalLayers(layers, Policy::kPaper)->every_layer_above);
+}
+
 TEST(SelectCriticalLayersTest, ContradictoryInputIsRefused) {
   EXPECT_THAT(SelectCriticalLayers({}, Policy::kPaper),
               StatusIs(absl::StatusCode::kInvalidArgument));

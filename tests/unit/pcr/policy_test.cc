@@ -1,5 +1,6 @@
 #include "services/pcr/policy.h"
 
+#include <cstdio>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -54,6 +55,7 @@ TEST(PaperPolicyTest, ReproducesThePublishedRuleAndDisagreesOnlyAboutMistral7B) 
                               std::string(FailureModeName(row.published)));
     }
   }
+  for (const std::string& line : disagreements) std::printf("disagrees: %s\n", line.c_str());
   EXPECT_THAT(disagreements,
               ElementsAre("Mistral-7B-v0.2: rule mixed, published outlier-as-safety"));
 }
