@@ -91,8 +91,8 @@ v1::PcrEstimate EstimateToProto(const std::optional<RatioPosterior>& posterior, 
   v1::Interval* interval = estimate.mutable_pcr();
   interval->set_defined(true);
   interval->set_estimate(posterior->estimate);
-  interval->set_low(posterior->interval.low);
-  interval->set_high(posterior->interval.high);
+  interval->set_low(posterior->interval.lower);
+  interval->set_high(posterior->interval.upper);
   interval->set_successes(pairs.both() + pairs.only_a());
   interval->set_trials(pairs.both() + pairs.only_a() + pairs.only_b() + pairs.neither());
   interval->set_method("dirichlet");
