@@ -1,0 +1,249 @@
+#include "services/report/tables.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "services/report/format.h"
+
+namespace plumbline {
+namespace {
+
+std::string PText(bool has, double p) { return has ? PValueText(p) : "-"; }
+
+std::string FloorText(const v1::ConditionResult& condition) {
+  if (!condition.floor_measured()) return "-";
+  return absl::StrCat(condition.floor_changes(), "/", condition.floor_cells(),
+                      condition.above_floor() ? "" : " (not distinguishable)");
+}
+
+std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
+  return {c.name(),
+          c.plan(),
+          absl::StrCat(c.flips(), "/", c.baseline_refusals()),
+          IntervalText(c.flip_rate()),
+          PhaseText(c.phase()),
+          absl::StrCat(c.degenerate()),
+          absl::StrCat(c.reverse_flips()),
+          absl::StrCat(c.nonfinite() + c.judge_failed() + c.poisoned()),
+          PText(c.has_mcnemar(), c.holm_p()),
+          FloorText(c),
+          PercentText(c.quantized_share()),
+          RatioText(c.memory_vs_fp()),
+          c.median_first_divergence() < 0 ? "-" : NumberText(c.median_first_divergence())};
+}
+
+const std::vector<std::string>& ConditionColumns() {
+  static const auto* const columns = new std::vector<std::string>{
+      "condition",    "plan",      "flips",       "flip rate [95%]", "phase",
+      "degenerate",   "reverse",   "set aside",   "p (Holm)",        "noise floor",
+      "KV quantized", "KV memory", "first change"};
+  return *columns;
+}
+
+}  // namespace
+
+Table ConditionTable(const std::string& name, const std::string& caption,
+                     const google::protobuf::RepeatedPtrField<v1::ConditionResult>& conditions) {
+  Table table{name, caption, ConditionColumns(), {}};
+  for (const v1::ConditionResult& condition : conditions) {
+    table.rows.push_back(ConditionRow(condition));
+  }
+  return table;
+}
+
+Table LayerTable(const v1::Report& report) {
+  Table table{"layers",
+              "Each layer quantized alone",
+              {"layer", "screen", "screen and further", "flip rate [95%]", "p against 5%",
+               "p (Holm)", "critical"},
+              {}};
+  for (const v1::LayerResult& layer : report.layers()) {
+    const bool confirmed = layer.confirmed().cells() > 0;
+    const v1::ConditionResult& shown = confirmed ? layer.confirmed() : layer.screen();
+    table.rows.push_back(
+        {absl::StrCat(layer.layer()),
+         absl::StrCat(layer.screen().flips(), "/", layer.screen().baseline_refusals()),
+         confirmed ? absl::StrCat(shown.flips(), "/", shown.baseline_refusals()) : "not run",
+         IntervalText(shown.flip_rate()), PText(shown.has_binomial(), shown.binomial_p()),
+         confirmed ? PValueText(layer.holm_p()) : "-", layer.critical() ? "yes" : ""});
+  }
+  return table;
+}
+
+Table PlanTable(const v1::Report& report) {
+  Table table{"plans",
+              "Plans compared",
+              {"#", "name", "plan", "validation flips", "test flips", "recovery [95%]", "on",
+               "recovery (paper)", "KV memory", "perplexity", "harmless refused", "verdict"},
+              {}};
+  int number = 0;
+  for (const v1::PlanResult& plan : report.plans()) {
+    // The numbers are those of the chart, which leaves out plans without a recovery.
+    const std::string label = plan.recovery().defined() ? absl::StrCat(++number) : "";
+    const v1::ConditionResult& validation = plan.validation();
+    const v1::ConditionResult& test = plan.test();
+    table.rows.push_back(
+        {label, plan.name(), plan.plan(),
+         absl::StrCat(validation.flips(), "/", validation.baseline_refusals()),
+         test.cells() > 0 ? absl::StrCat(test.flips(), "/", test.baseline_refusals()) : "not run",
+         IntervalText(plan.recovery()), plan.recovery_on_test() ? "test" : "validation",
+         plan.recovery_paper_defined() ? PercentText(plan.recovery_paper()) : "not defined",
+         RatioText(plan.memory_vs_target()),
+         plan.utility().has_perplexity() ? RatioText(plan.utility().perplexity_ratio()) : "-",
+         absl::StrCat(plan.utility().harmless_refused(), "/", plan.utility().harmless()),
+         plan.recommended() ? "recommended" : plan.not_recommended_because()});
+  }
+  return table;
+}
+
+Table KvErrorTable(const v1::Report& report) {
+  Table table{"kv_errors",
+              "KV error predicted from a capture",
+              {"format", "layer", "keys rel. MSE", "keys without outliers", "values rel. MSE",
+               "attention scores", "attention output"},
+              {}};
+  for (const v1::FormatError& e : report.kv_errors()) {
+    table.rows.push_back({e.format(), absl::StrCat(e.layer()), NumberText(e.keys().relative_mse()),
+                          NumberText(e.keys().relative_mse_without_outliers()),
+                          NumberText(e.values().relative_mse()),
+                          NumberText(e.attention_score_relative_mse()),
+                          NumberText(e.attention_output_relative_mse())});
+  }
+  return table;
+}
+
+Table PromptTable(const v1::Report& report) {
+  Table table{"prompts",
+              "Prompt sets",
+              {"set", "prompts", "excluded", "A", "B", "validation", "test", "refused", "complied",
+               "degenerate", "SHA-256"},
+              {}};
+  for (const v1::PromptSetSummary& s : report.provenance().prompt_sets()) {
+    table.rows.push_back({s.partial() ? absl::StrCat(s.name(), " (partial)") : s.name(),
+                          absl::StrCat(s.prompts()), absl::StrCat(s.excluded()),
+                          absl::StrCat(s.split_a()), absl::StrCat(s.split_b()),
+                          absl::StrCat(s.split_validation()), absl::StrCat(s.split_test()),
+                          absl::StrCat(s.baseline_refusals()), absl::StrCat(s.baseline_complies()),
+                          absl::StrCat(s.baseline_degenerate()), s.sha256()});
+  }
+  return table;
+}
+
+Table ProvenanceTable(const v1::Report& report) {
+  const v1::Provenance& p = report.provenance();
+  Table table{"provenance", "Where the figures come from", {"what", "value"}, {}};
+  const auto add = [&table](const std::string& what, const std::string& value) {
+    if (!value.empty() && value != "0") table.rows.push_back({what, value});
+  };
+  const v1::Study& study = report.study();
+  add("experiment", report.experiment_id());
+  add("model", absl::StrCat(p.model().name(), " (", p.model().family(), ", ",
+                            p.model().num_layers(), " layers)"));
+  add("model digest", p.model().model_digest());
+  add("model source", p.model().source());
+  add("numerics class", p.numerics().text());
+  add("numerics class id", p.numerics().id());
+  add("decoding",
+      absl::StrCat("at most ", study.decoding().max_new_tokens(), " tokens, ",
+                   study.decoding().sampling().temperature() == 0
+                       ? std::string("greedy")
+                       : absl::StrCat("temperature ", study.decoding().sampling().temperature()),
+                   study.decoding().stop_on_verdict().empty()
+                       ? ", to the end"
+                       : ", stopped once the verdict is decided"));
+  add("special tokens in prompts",
+      study.decoding().parse_special() ? "become special tokens" : "stay text");
+  add("system prompt", study.system_prompt().empty() ? "the model's own default" : "given");
+  add("judge", absl::StrCat(p.judge(), " ", p.judge_version()));
+  add("policy", p.policy_version());
+  add("study digest", p.study_digest());
+  add("config digest", p.config_digest());
+  add("coordinator version", p.coordinator_version());
+  std::vector<std::string> workers;
+  for (const v1::WorkerSummary& worker : p.workers()) {
+    workers.push_back(absl::StrCat(worker.worker_id(), " (", worker.cells(), " cells, version ",
+                                   worker.version(), ")"));
+  }
+  add("workers", absl::StrJoin(workers, "; "));
+  add("cells run", absl::StrCat(p.cells_run()));
+  add("cells shared with earlier studies", absl::StrCat(p.cells_shared()));
+  add("tokens generated", absl::StrCat(p.tokens_generated()));
+  add("cells audited on another worker", absl::StrCat(p.audited_cells()));
+  add("invariance violations", absl::StrCat(p.invariance_violations()));
+  using google::protobuf::util::TimeUtil;
+  if (p.has_started()) add("started", TimeUtil::ToString(p.started()));
+  if (p.has_ended()) add("ended", TimeUtil::ToString(p.ended()));
+  add("capture", report.channels().capture_digest());
+  return table;
+}
+
+std::vector<Table> ReportTables(const v1::Report& report) {
+  std::vector<Table> tables = {
+      ConditionTable("sweep", "Whole prompt sets under each format", report.sweep()),
+      LayerTable(report),
+      ConditionTable("combined", "Layers together", report.combined()),
+      ConditionTable("channels", absl::StrCat("Channels at layer ", report.channels().layer()),
+                     report.channels().conditions()),
+      PlanTable(report),
+      ConditionTable("floor", "Numeric noise: the same cells with 1-ulp jitter",
+                     report.floor().conditions()),
+      KvErrorTable(report),
+      PromptTable(report),
+      ProvenanceTable(report)};
+  std::erase_if(tables, [](const Table& table) { return table.rows.empty(); });
+  return tables;
+}
+
+std::string HtmlTable(const Table& table) {
+  std::string html = absl::StrCat("<div class=\"scroll\"><table><caption>",
+                                  HtmlEscape(table.caption), "</caption><thead><tr>");
+  for (const std::string& column : table.columns) {
+    absl::StrAppend(&html, "<th>", HtmlEscape(column), "</th>");
+  }
+  absl::StrAppend(&html, "</tr></thead><tbody>\n");
+  for (const auto& row : table.rows) {
+    absl::StrAppend(&html, "<tr>");
+    for (const std::string& cell : row) {
+      // Intervals stay on one line; digests and plans may break anywhere.
+      const bool wide = cell.size() > 24;
+      absl::StrAppend(&html, wide ? "<td class=\"wide\">" : "<td>", HtmlEscape(cell), "</td>");
+    }
+    absl::StrAppend(&html, "</tr>\n");
+  }
+  absl::StrAppend(&html, "</tbody></table></div>\n");
+  return html;
+}
+
+std::string CsvTable(const Table& table) {
+  const auto line = [](const std::vector<std::string>& cells) {
+    return absl::StrJoin(cells, ",",
+                         [](std::string* out, const std::string& cell) {
+                           absl::StrAppend(out, CsvCell(cell));
+                         }) +
+           "\r\n";
+  };
+  std::string csv = line(table.columns);
+  for (const auto& row : table.rows) csv += line(row);
+  return csv;
+}
+
+std::string LatexTable(const Table& table) {
+  const auto line = [](const std::vector<std::string>& cells) {
+    return absl::StrJoin(cells, " & ",
+                         [](std::string* out, const std::string& cell) {
+                           absl::StrAppend(out, LatexEscape(cell));
+                         }) +
+           " \\\\\n";
+  };
+  std::string latex = "\\begin{table}\n\\centering\\small\n\\begin{tabular}{";
+  latex += std::string(table.columns.size(), 'l');
+  latex += "}\n\\toprule\n" + line(table.columns) + "\\midrule\n";
+  for (const auto& row : table.rows) latex += line(row);
+  latex += "\\bottomrule\n\\end{tabular}\n\\caption{" + LatexEscape(table.caption) + "}\n";
+  latex += "\\label{tab:plumbline-" + table.name + "}\n\\end{table}\n";
+  return latex;
+}
+
+}  // namespace plumbline

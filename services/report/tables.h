@@ -1,0 +1,33 @@
+// The report's tables: one definition serves HTML, CSV and LaTeX.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plumbline/v1/report.pb.h"
+
+namespace plumbline {
+
+struct Table {
+  std::string name;  // file-name safe: "sweep", "layers", ...
+  std::string caption;
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows;
+};
+
+// Every table that has rows, in the report's order.
+std::vector<Table> ReportTables(const v1::Report& report);
+
+Table ConditionTable(const std::string& name, const std::string& caption,
+                     const google::protobuf::RepeatedPtrField<v1::ConditionResult>& conditions);
+Table LayerTable(const v1::Report& report);
+Table PlanTable(const v1::Report& report);
+Table KvErrorTable(const v1::Report& report);
+Table PromptTable(const v1::Report& report);
+Table ProvenanceTable(const v1::Report& report);
+
+std::string HtmlTable(const Table& table);
+std::string CsvTable(const Table& table);    // CRLF lines, RFC 4180
+std::string LatexTable(const Table& table);  // booktabs
+
+}  // namespace plumbline
