@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "kernels/vec.h"
+#include "kernels/bf16.h"
 
 namespace plumbline::kernels {
 
@@ -27,9 +27,7 @@ struct AttentionShape {
 constexpr int kMaxHeadDim = 256;
 
 // Floats of scratch that one call needs.
-inline int64_t AttentionScratchFloats(int64_t kv_len) {
-  return (kv_len + kLanes - 1) & ~int64_t{15};
-}
+inline int64_t AttentionScratchFloats(int64_t kv_len) { return (kv_len + 15) & ~int64_t{15}; }
 
 // query:  [heads, head_dim], rotated
 // keys:   [kv_len, kv_heads, head_dim], rotated; the row itself is the last

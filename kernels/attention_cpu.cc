@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/attention.h"
+#include "kernels/vec.h"
 
 namespace plumbline::kernels {
 namespace {

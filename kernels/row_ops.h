@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "kernels/vec.h"
+#include "kernels/bf16.h"
 
 namespace plumbline::kernels {
 

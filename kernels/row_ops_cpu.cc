@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "kernels/row_ops.h"
+#include "kernels/vec.h"
 
 namespace plumbline::kernels {
 namespace {

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/bf16.h"
+
 // The resolvers that pick a clone run before a sanitizer's runtime is up.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define PLUMB_KERNEL_CLONES \
@@ -19,11 +21,6 @@
 #define PLUMB_INLINE inline __attribute__((always_inline))
 
 namespace plumbline {
-
-// A bfloat16 value by its bits.
-struct Bf16 {
-  uint16_t bits;
-};
 
 namespace kernels {
 
@@ -65,20 +62,6 @@ PLUMB_INLINE UintVec RoundBitsToBf16(Vec v) {
   const UintVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const IntVec is_nan = v != v;
   return is_nan ? ((bits >> 16) | 0x40u) : rounded;
-}
-
-inline float ToFloat(float x) { return x; }
-inline float ToFloat(Bf16 x) {
-  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
-}
-inline Bf16 ToBf16(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  if (x != x) return Bf16{static_cast<uint16_t>((bits >> 16) | 0x40u)};
-  return Bf16{static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
 // Load and Store widen and round between memory of type T and float lanes. The partial forms touch

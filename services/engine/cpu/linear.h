@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "kernels/vec.h"
+#include "kernels/bf16.h"
 #include "services/engine/cpu/aligned_buffer.h"
 
 namespace plumbline {

@@ -3,7 +3,7 @@
 #include <iterator>
 #include <utility>
 
-#include "kernels/vec.h"
+#include "kernels/bf16.h"
 
 namespace plumbline {
 

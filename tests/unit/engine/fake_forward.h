@@ -1,0 +1,85 @@
+// A device without arithmetic: the next token is a function of the tokens so far, so that what the
+// batch engine does with outcomes can be told exactly.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "services/engine/batch/forward.h"
+
+namespace plumbline::testing {
+
+class FakeState : public SequenceState {
+ public:
+  explicit FakeState(const SequenceRequest& request)
+      : bytes_(static_cast<int64_t>(request.prompt_tokens.size()) + request.max_new_tokens) {}
+  int64_t kv_bytes() const override { return bytes_; }
+  const std::string& prefix_key() const override { return key_; }
+  int shared_layers() const override { return 0; }
+  int64_t kv_elements() const override { return static_cast<int64_t>(tokens.size()); }
+  int64_t kv_elements_quantized() const override { return 0; }
+  std::vector<CapturedLayer> TakeCaptures() override { return {}; }
+
+  std::vector<int32_t> tokens;
+
+ private:
+  int64_t bytes_;
+  std::string key_;
+};
+
+// Next token: (sum of all tokens so far) % vocabulary. Its logit row has 1 there and 0 elsewhere;
+// a row that follows token kPoison is not finite.
+class FakeForward : public Forward {
+ public:
+  static constexpr int32_t kPoison = 13;
+
+  FakeForward() {
+    shape_.family = "llama";
+    shape_.num_layers = 1;
+    shape_.vocab_size = 50;
+    shape_.max_context = 64;
+  }
+  const ModelShape& shape() const override { return shape_; }
+  const std::string& numerics_class() const override { return class_; }
+  absl::StatusOr<std::unique_ptr<SequenceState>> Open(const SequenceRequest& request) override {
+    return std::unique_ptr<SequenceState>(std::make_unique<FakeState>(request));
+  }
+  int ReusableLayers(const std::string&) const override { return 0; }
+
+  absl::StatusOr<std::vector<std::vector<LogitOutcome>>> Run(const std::vector<ForwardRun>& runs,
+                                                             EngineStats*) override {
+    if (fail_next) return absl::InternalError("device lost");
+    std::vector<std::vector<LogitOutcome>> outcomes;
+    for (const ForwardRun& run : runs) outcomes.push_back(RunOne(run));
+    return outcomes;
+  }
+
+  bool fail_next = false;
+
+ private:
+  std::vector<LogitOutcome> RunOne(const ForwardRun& run) {
+    auto* state = static_cast<FakeState*>(run.state);
+    EXPECT_EQ(static_cast<int64_t>(state->tokens.size()), run.first);
+    std::vector<LogitOutcome> outcomes;
+    size_t task = 0;
+    for (size_t row = 0; row < run.tokens.size(); ++row) {
+      state->tokens.push_back(run.tokens[row]);
+      std::vector<float> logits(shape_.vocab_size, 0.0f);
+      int64_t sum = 0;
+      for (int32_t token : state->tokens) sum += token;
+      logits[sum % shape_.vocab_size] = 1.0f;
+      if (run.tokens[row] == kPoison) logits[3] = std::nanf("");
+      for (; task < run.tasks.size() && run.tasks[task].row == static_cast<int64_t>(row); ++task) {
+        outcomes.push_back(ReadLogits(logits.data(), shape_.vocab_size, run.tasks[task].task));
+      }
+    }
+    return outcomes;
+  }
+
+  ModelShape shape_;
+  std::string class_ = "fake";
+};
+
+}  // namespace plumbline::testing
