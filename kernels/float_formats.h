@@ -60,7 +60,7 @@ PLUMB_HOST_DEVICE inline float RoundSignificand(float value, int kept_bits, int 
     // spacing.
     const uint32_t magic_exponent = static_cast<uint32_t>(min_exponent - kept_bits + 23 + 127);
     const float magic = FloatFromBits((magic_exponent << 23) | 0x00400000u);
-    volatile float sum = FloatFromBits(magnitude) + magic;
+    const float sum = FloatFromBits(magnitude) + magic;
     const float rounded = sum - magic;
     return FloatFromBits(FloatBits(rounded) | sign);
   }

@@ -46,6 +46,7 @@ namespace plumbline {
 
 struct PlanParseOptions {
   // Allows asym.channel.step, which returns about 0 for a single token; the published code does it.
+  // For what a user typed, his choice; true for canonical texts that one process sends another.
   bool paper_quirks = false;
   size_t max_text_bytes = 65536;
 };
