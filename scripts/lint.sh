@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Linters: clang-format, clang-tidy on the torch-free sources, buf on the protos, the include directions, tests
+# that no CMakeLists.txt registers, and words that do not belong here. Exits 1 when anything is found.
+#
+#   scripts/lint.sh [--no-tidy]
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+TIDY=1
+case ${1:-} in -h | --help) usage; exit 0 ;; --no-tidy) TIDY=0 ;; esac
+cd "$PLUMB_ROOT"
+
+FAILED=0
+check() { # check NAME COMMAND...
+  say "lint: $1"
+  shift
+  "$@" || { FAILED=1; echo "^ found by: $*" >&2; }
+}
+
+sources() { git ls-files '*.cc' '*.h' '*.cu' '*.cuh'; }
+
+format() { sources | xargs -r clang-format --dry-run -Werror; }
+
+tidy() {
+  [ -f "$PLUMB_BUILD/compile_commands.json" ] || die "no $PLUMB_BUILD/compile_commands.json: run scripts/build.sh"
+  # Files that see torch are left out: its headers alone take longer than all the rest.
+  git ls-files 'services/*.cc' 'kernels/*.cc' | grep -v '^services/engine/cpu/' |
+    xargs -r -P "$PLUMB_JOBS" -n 6 clang-tidy --quiet -p "$PLUMB_BUILD" 2>/dev/null | tee "$PLUMB_DATA/logs/tidy.log"
+  ! grep -qE '(warning|error):' "$PLUMB_DATA/logs/tidy.log"
+}
+
+mkdir -p "$PLUMB_DATA/logs"
+check "clang-format" format
+check "buf lint" "$PLUMB_VENV/bin/buf" lint proto
+check "include directions" "$PLUMB_VENV/bin/python" scripts/checks/include_directions.py
+check "unregistered tests" "$PLUMB_VENV/bin/python" scripts/checks/registered_tests.py
+[ $TIDY = 1 ] && check "clang-tidy" tidy
+[ $FAILED = 0 ] || die "lint found something"
+say "lint: clean"

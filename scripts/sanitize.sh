@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# AddressSanitizer over everything but torch, ThreadSanitizer over the host code below the RPC layer (store,
+# leases, planner, scheduler), and every libFuzzer target for PLUMB_FUZZ_SECONDS (30). Each has its own build folder.
+#
+#   scripts/sanitize.sh
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+case ${1:-} in -h | --help) usage; exit 0 ;; esac
+
+FUZZ_SECONDS=${PLUMB_FUZZ_SECONDS:-30}
+
+sanitized() { # sanitized NAME SANITIZER LABEL_REGEX TARGET...
+  local name=$1 sanitizer=$2 regex=$3
+  shift 3
+  say "$name: building"
+  local build=$PLUMB_BUILD-$name
+  quietly "$build/configure.log" cmake -S "$PLUMB_ROOT" -B "$build" -G Ninja -DPLUMB_SANITIZE="$sanitizer" \
+    -DPLUMB_WITH_TORCH=OFF -DPLUMB_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+  quietly "$build/build.log" ninja -C "$build" -j "$PLUMB_JOBS" "$@"
+  say "$name: running"
+  ctest --test-dir "$build" -L "$regex" --output-on-failure --no-tests=error
+}
+
+fuzz() {
+  command -v clang++ >/dev/null || { echo "SKIPPED: fuzz targets need clang++, which is not installed"; return; }
+  local build=$PLUMB_BUILD-fuzz
+  say "fuzz: building"
+  quietly "$build/configure.log" cmake -S "$PLUMB_ROOT" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=clang++ \
+    -DPLUMB_BUILD_FUZZERS=ON -DPLUMB_FUZZ_SECONDS="$FUZZ_SECONDS" -DPLUMB_WITH_TORCH=OFF -DPLUMB_BUILD_TESTS=ON
+  quietly "$build/build.log" ninja -C "$build" -j "$PLUMB_JOBS" fuzzers
+  say "fuzz: each target for $FUZZ_SECONDS s"
+  ctest --test-dir "$build" -L fuzz --output-on-failure --no-tests=error
+}
+
+sanitized asan address 'unit|kernels|contract' all
+sanitized tsan thread 'tsan' tsan_tests
+fuzz
+say "sanitizers and fuzz targets: clean"
