@@ -39,6 +39,8 @@ def read_gguf(path):
         raise ImportRefused(f"general.architecture must be 'llama' or 'qwen2', got {architecture!r}")
     config = _config(fields, architecture)
     tensors, factors = _tensors(reader, gguf, config)
+    if "model.embed_tokens.weight" in tensors:  # it may have more rows than there are tokens
+        config["vocab_size"] = tensors["model.embed_tokens.weight"].shape[0]
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors
     if factors is not None:
         config["rope_scaling"] = llama3_scaling(factors, config)

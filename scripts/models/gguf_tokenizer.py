@@ -46,6 +46,9 @@ def build(fields):
     tokens, types, merges = (fields.get(f"tokenizer.ggml.{key}") for key in ("tokens", "token_type", "merges"))
     if not tokens or not merges:
         raise ImportRefused("the GGUF lacks tokenizer.ggml.tokens or tokenizer.ggml.merges")
+    if len(set(tokens)) != len(tokens):
+        twice = next(token for i, token in enumerate(tokens) if token in set(tokens[:i]))
+        raise ImportRefused(f"tokenizer.ggml.tokens has {twice!r} twice")
     types = types or [1] * len(tokens)
     if len(types) != len(tokens):
         raise ImportRefused(f"tokenizer.ggml has {len(tokens)} tokens but {len(types)} token types")

@@ -84,8 +84,7 @@ absl::StatusOr<const ChatFormat::Joint*> ChatFormat::FindJoint(const std::string
   const auto it = joints_.find({from, to});
   if (it != joints_.end()) return &it->second;
   return absl::InvalidArgumentError(
-      to == "end" ? absl::StrCat("this model's chat template lets no conversation end with a ",
-                                 from, " turn")
+      to == "end" ? absl::StrCat("this model's chat template lets no conversation end after ", from)
                   : absl::StrCat("this model's chat template takes no ", to, " turn ",
                                  from == "start" ? "at the start" : absl::StrCat("after ", from)));
 }
