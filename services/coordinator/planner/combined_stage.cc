@@ -52,29 +52,35 @@ class CombinedStage final : public ConditionStage {
   absl::StatusOr<std::vector<Condition>> Conditions(const StudyContext& context,
                                                     const v1::Report& report,
                                                     const ResultView& results) const override {
-    PLUMB_ASSIGN_OR_RETURN(LayerPrompts prompts, LayerPromptsOf(context, results));
-    const uint32_t layers = context.model.num_layers();
-    const uint32_t critical = MostSensitiveLayer(report);
-    std::vector<uint32_t> others;
-    for (uint32_t layer = 0; layer < layers; ++layer) {
-      if (layer != critical) others.push_back(layer);
-    }
-    std::vector<Condition> conditions;
-    conditions.push_back(Combined(context, "all layers", LayerRange(0, layers), prompts.all));
-    conditions.push_back(
-        Combined(context, absl::StrCat("all layers but ", critical), others, prompts.all));
-    for (uint32_t k : kCumulative) {
-      if (k >= layers) continue;
-      conditions.push_back(
-          Combined(context, absl::StrCat("first ", k), LayerRange(0, k), prompts.screen));
-      conditions.push_back(
-          Combined(context, absl::StrCat("last ", k), LayerRange(layers - k, k), prompts.screen));
-    }
-    return conditions;
+    return CombinedConditions(context, report, results);
   }
 };
 
 }  // namespace
+
+absl::StatusOr<std::vector<Condition>> CombinedConditions(const StudyContext& context,
+                                                          const v1::Report& report,
+                                                          const ResultView& results) {
+  PLUMB_ASSIGN_OR_RETURN(LayerPrompts prompts, LayerPromptsOf(context, results));
+  const uint32_t layers = context.model.num_layers();
+  const uint32_t critical = MostSensitiveLayer(report);
+  std::vector<uint32_t> others;
+  for (uint32_t layer = 0; layer < layers; ++layer) {
+    if (layer != critical) others.push_back(layer);
+  }
+  std::vector<Condition> conditions;
+  conditions.push_back(Combined(context, "all layers", LayerRange(0, layers), prompts.all));
+  conditions.push_back(
+      Combined(context, absl::StrCat("all layers but ", critical), others, prompts.all));
+  for (uint32_t k : kCumulative) {
+    if (k >= layers) continue;
+    conditions.push_back(
+        Combined(context, absl::StrCat("first ", k), LayerRange(0, k), prompts.screen));
+    conditions.push_back(
+        Combined(context, absl::StrCat("last ", k), LayerRange(layers - k, k), prompts.screen));
+  }
+  return conditions;
+}
 
 std::unique_ptr<PlannerStage> MakeCombinedStage() { return std::make_unique<CombinedStage>(); }
 

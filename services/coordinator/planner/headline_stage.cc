@@ -59,8 +59,7 @@ class HeadlineStage final : public PlannerStage {
     }
     headline->set_sentence(sentence);
     if (verdict.decision == v1::DECISION_SHIP) headline->set_mode(v1::FAILURE_MODE_NONE);
-    Recommend(context, report);
-    return absl::OkStatus();
+    return Recommend(context, results, report);
   }
 
   StageBound AtMost(const StudyContext& context) const override { return {}; }

@@ -73,6 +73,11 @@ absl::StatusOr<v1::ClassifyRequest> EvidenceOf(const StudyContext& context,
   request.set_has_critical_layer(report.critical_layers_size() > 0);
   request.set_critical_layer(layer);
   request.set_seed(context.study.seed());
+  PLUMB_ASSIGN_OR_RETURN(std::vector<Condition> combined,
+                         CombinedConditions(context, report, results));
+  PLUMB_ASSIGN_OR_RETURN(PairedOutcomes fp_pairs,
+                         PairFlips(context, results, combined[1], combined[0]));
+  *request.mutable_critical_fp_pairs() = ToProto(fp_pairs);
   PLUMB_RETURN_IF_ERROR(FillPairs(context, report, results, &request));
   return request;
 }

@@ -34,9 +34,9 @@ uint64_t Refusals(const std::vector<PromptOutcome>& outcomes) {
 // Both forms of recovery, on the condition's own prompts.
 absl::Status SetRecovery(const StudyContext& context, const ResultView& results,
                          const Condition& condition, v1::PlanResult* plan) {
+  PLUMB_ASSIGN_OR_RETURN(PairedOutcomes pairs, PairsAgainstTarget(context, results, condition));
   Condition target = TargetCondition(context);
   target.prompts = condition.prompts;
-  PLUMB_ASSIGN_OR_RETURN(PairedOutcomes pairs, PairFlips(context, results, condition, target));
   *plan->mutable_recovery() = RecoveryOf(pairs);
   Condition baseline = target;
   baseline.plan = kFullPrecision;
@@ -73,15 +73,20 @@ class ValidationStage final : public ConditionStage {
     }
     PLUMB_ASSIGN_OR_RETURN(std::vector<Condition> conditions,
                            Conditions(context, *report, results));
+    std::vector<PairedOutcomes> pairs;
     for (size_t i = 0; i < conditions.size(); ++i) {
       v1::PlanResult* plan = report->mutable_plans(static_cast<int>(i));
       PLUMB_ASSIGN_OR_RETURN(*plan->mutable_validation(),
                              CountCondition(context, results, conditions[i], /*whole_sets=*/false));
       plan->set_memory_vs_target(plan->validation().memory_vs_target());
       PLUMB_RETURN_IF_ERROR(SetRecovery(context, results, conditions[i], plan));
+      PLUMB_ASSIGN_OR_RETURN(PairedOutcomes own,
+                             PairsAgainstTarget(context, results, conditions[i]));
+      pairs.push_back(own);
     }
-    MarkFinalists(context, report);
-    return absl::OkStatus();
+    PLUMB_ASSIGN_OR_RETURN(ConfirmingPrompts confirming, ConfirmingPromptsOf(context, results));
+    PLUMB_ASSIGN_OR_RETURN(PromptList refused, RefusedBy(context, results, confirming.prompts));
+    return MarkFinalists(context, pairs, static_cast<int64_t>(refused.size()), report);
   }
 
   StageBound AtMost(const StudyContext& context) const override {

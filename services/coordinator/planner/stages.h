@@ -78,6 +78,11 @@ struct LayerPrompts {
 };
 absl::StatusOr<LayerPrompts> LayerPromptsOf(const StudyContext& context, const ResultView& results);
 
+// Several layers at once; the first is all layers, the second all but the most sensitive one.
+absl::StatusOr<std::vector<Condition>> CombinedConditions(const StudyContext& context,
+                                                          const v1::Report& report,
+                                                          const ResultView& results);
+
 // The channel stage's conditions on split B, by name.
 inline constexpr char kPerTensor[] = "all channels, per tensor";
 inline constexpr char kPerChannelStep[] = "all channels, per channel (step)";

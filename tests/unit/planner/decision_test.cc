@@ -1,0 +1,156 @@
+// The gate and the exports, on reports made by hand.
+#include "absl/strings/str_cat.h"
+#include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/planner.h"
+#include "tests/support/status_matchers.h"
+
+namespace plumbline::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+v1::Report ReportWith(uint64_t flips, uint64_t refusals, const std::string& plan) {
+  v1::Report report;
+  v1::ModelInfo* model = report.mutable_provenance()->mutable_model();
+  model->set_num_layers(8);
+  model->set_num_kv_heads(2);
+  model->set_head_dim(64);
+  v1::ConditionResult* target = report.mutable_target();
+  target->set_name("target");
+  target->set_plan(plan);
+  target->set_cells(refusals + 20);
+  target->set_baseline_refusals(refusals);
+  target->set_flips(flips);
+  target->set_quantized_share(1);
+  *target->mutable_flip_rate() = WilsonOf(flips, refusals);
+  return report;
+}
+
+v1::CheckGateRequest Limit(double limit, const std::string& condition = "") {
+  v1::CheckGateRequest request;
+  request.set_max_flip_rate(limit);
+  request.set_condition(condition);
+  return request;
+}
+
+TEST(CheckGate, PassesFailsOrAsksForMorePromptsByTheInterval) {
+  // Wilson's upper end of 0/73 is 0.04998, of 0/72 is 0.0507 (statsmodels proportion_confint).
+  ASSERT_OK_AND_ASSIGN(auto pass, CheckGate(ReportWith(0, 73, "*:fp"), Limit(0.05)));
+  EXPECT_EQ(pass.decision(), v1::GATE_DECISION_PASS);
+  EXPECT_EQ(pass.more_prompts_needed(), 0u);
+  ASSERT_OK_AND_ASSIGN(auto undecided, CheckGate(ReportWith(0, 72, "*:fp"), Limit(0.05)));
+  EXPECT_EQ(undecided.decision(), v1::GATE_DECISION_UNDECIDED);
+  EXPECT_EQ(undecided.more_prompts_needed(), 1u);
+  EXPECT_THAT(undecided.explanation(), HasSubstr("more refused prompts"));
+  ASSERT_OK_AND_ASSIGN(auto fail, CheckGate(ReportWith(30, 200, "*:fp"), Limit(0.05)));
+  EXPECT_EQ(fail.decision(), v1::GATE_DECISION_FAIL);
+  EXPECT_NEAR(fail.flip_rate().estimate(), 0.15, 1e-12);
+}
+
+TEST(CheckGate, DegenerateAnswersFailAndUnquantizedCachesStayUndecided) {
+  v1::Report broken = ReportWith(0, 200, "*:int2.asym.token");
+  broken.mutable_target()->set_degenerate(180);
+  ASSERT_OK_AND_ASSIGN(auto fail, CheckGate(broken, Limit(0.05)));
+  EXPECT_EQ(fail.decision(), v1::GATE_DECISION_FAIL);
+  v1::Report idle = ReportWith(0, 200, "*:int2.asym.token");
+  idle.mutable_target()->set_quantized_share(0.2);
+  ASSERT_OK_AND_ASSIGN(auto undecided, CheckGate(idle, Limit(0.05)));
+  EXPECT_EQ(undecided.decision(), v1::GATE_DECISION_UNDECIDED);
+}
+
+TEST(CheckGate, SaysWhatCannotBeSaid) {
+  EXPECT_THAT(CheckGate(v1::Report(), Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("none yet")));
+  EXPECT_THAT(CheckGate(ReportWith(0, 0, "*:fp"), Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("refuses none")));
+  EXPECT_THAT(CheckGate(ReportWith(0, 10, "*:fp"), Limit(0.05, "no such")),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("no such"), HasSubstr("target"))));
+  for (double limit : {0.0, 1.0, -1.0, 2.0}) {
+    EXPECT_THAT(CheckGate(ReportWith(0, 10, "*:fp"), Limit(limit)),
+                StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+}
+
+absl::StatusOr<v1::ExportPlanResponse> Export(const std::string& plan, v1::ServingEngine engine) {
+  v1::ExportPlanRequest request;
+  request.set_engine(engine);
+  request.set_plan_name("target");
+  return ExportPlan(ReportWith(0, 100, plan), request);
+}
+
+struct ExportCase {
+  v1::ServingEngine engine;
+  std::string plan;
+  std::string settings;  // empty = refused
+  std::string refusal;
+};
+
+TEST(ExportPlan, WritesWhatAnEngineDoesAndRefusesTheRest) {
+  const auto vllm = v1::SERVING_ENGINE_VLLM;
+  const auto llama = v1::SERVING_ENGINE_LLAMACPP;
+  const auto hf = v1::SERVING_ENGINE_TRANSFORMERS;
+  const std::vector<ExportCase> cases = {
+      {vllm, "*:fp", "--kv-cache-dtype auto", ""},
+      {vllm, "*:fp8_e4m3.post", "--kv-cache-dtype fp8_e4m3", ""},
+      {vllm, "*:fp8_e5m2.post|fp8_e5m2", "--kv-cache-dtype fp8_e5m2", ""},
+      {vllm, "*:fp8_e4m3.post,2+5:fp", "--kv-cache-dtype fp8_e4m3 --kv-cache-dtype-skip-layers 2 5",
+       ""},
+      {vllm, "*:fp8_e4m3", "", "before RoPE"},
+      {vllm, "*:fp8_e4m3.post|fp8_e5m2", "", "other types"},
+      {vllm, "*:fp8_e4m3.post,3:fp8_e5m2.post", "", "share one format"},
+      {vllm, "*:int4.asym.token", "", "integer format"},
+      {vllm, "*:int8.sym.token.post.perhead", "", "truncates"},
+      {vllm, "*:fp8_e4m3.post.exact", "", "options"},
+      {llama, "*:fp", "--cache-type-k f16 --cache-type-v f16", ""},
+      {llama, "*:int8.sym.group32.s16.post|int8.sym.group32.s16",
+       "--cache-type-k q8_0 --cache-type-v q8_0 --flash-attn on", ""},
+      {llama, "*:int8.sym.group32.s16.post|int4.affine.group32.s16",
+       "--cache-type-k q8_0 --cache-type-v q4_1 --flash-attn on", ""},
+      {llama, "*:int5.affine.group32.s16.post|fp", "--cache-type-k q5_1 --cache-type-v f16", ""},
+      {llama, "*:int8.sym.group32.s16", "", "before RoPE"},
+      {llama, "*:int4.sym.group32.s16.post|fp", "", "largest magnitude"},
+      {llama, "*:int4.asym.token", "", "none of its cache types"},
+      {llama, "*:int8.sym.group32.s16.post,3:fp", "", "one cache type for all layers"},
+      {llama, "*:int8.sym.group32.s16.post.hadamard|fp", "", "rotation"},
+      {hf, "*:fp", "model.generate", ""},
+      {hf, "*:int4.affine.group64.post.exact.sb16|int4.affine.group64.exact.sb16",
+       "nbits=4, axis_key=0, axis_value=0, q_group_size=64, residual_length=1", ""},
+      {hf, "*:int2.affine.group32.post.exact.s16|int2.affine.group32.exact.s16", "nbits=2", ""},
+      {hf, "*:int4.affine.group64.post", "", "instead"},
+      {hf, "*:int3.affine.group64.post.exact.sb16|fp", "", "2 or 4 bits"},
+      {hf, "*:int4.affine.group64.post.exact.sb16|int2.affine.group64.exact.sb16", "",
+       "share one nbits"},
+      {hf, "*:int4.affine.group128.post.exact.sb16|int4.affine.group128.exact.sb16", "",
+       "cross heads"},
+  };
+  for (const ExportCase& c : cases) {
+    auto response = Export(c.plan, c.engine);
+    if (c.refusal.empty()) {
+      ASSERT_THAT(response, IsOk()) << c.plan;
+      EXPECT_THAT(response->settings(), HasSubstr(c.settings)) << c.plan;
+    } else {
+      EXPECT_THAT(response, StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(c.refusal)))
+          << c.plan;
+    }
+  }
+}
+
+TEST(ExportPlan, NeedsARecommendationOrAName) {
+  v1::ExportPlanRequest request;
+  request.set_engine(v1::SERVING_ENGINE_VLLM);
+  EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no plan is recommended")));
+  request.set_plan_name("nothing");
+  EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("target")));
+  request.set_plan_name("target");
+  request.clear_engine();
+  EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("vllm")));
+}
+
+}  // namespace
+}  // namespace plumbline::testing

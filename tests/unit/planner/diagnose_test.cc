@@ -1,0 +1,266 @@
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/status_matchers.h"
+#include "tests/unit/planner/fake_world.h"
+
+namespace plumbline::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int kHarmful = 800;
+constexpr int kHarmless = 100;
+
+StudyRun Diagnose(const World& world, int harmful = kHarmful, int harmless = kHarmless,
+                  const v1::Study& study = DiagnoseOf()) {
+  const StudyContext context = MakeContext(world, study, harmful, harmless);
+  auto run = RunStudy(world, context);
+  EXPECT_THAT(run, IsOk());
+  return run.ok() ? *run : StudyRun{};
+}
+
+const v1::PlanResult* Named(const v1::Report& report, const std::string& name) {
+  for (const v1::PlanResult& plan : report.plans()) {
+    if (plan.name() == name) return &plan;
+  }
+  return nullptr;
+}
+
+TEST(Diagnose, OutlierAsSafetyIsNamedAndRepairedByTheCriticalLayerInFullPrecision) {
+  const StudyRun run = Diagnose(ConcentratedWorld(/*per_channel_removes=*/0.05));
+  const v1::Report& report = run.report;
+  EXPECT_EQ(report.headline().decision(), v1::DECISION_DO_NOT_SHIP);
+  ASSERT_EQ(report.critical_layers_size(), 1);
+  EXPECT_EQ(report.critical_layers(0), 7u);
+  EXPECT_EQ(report.pattern(), v1::ATTENTION_PATTERN_CONCENTRATED);
+  EXPECT_EQ(report.headline().mode(), v1::FAILURE_MODE_OUTLIER_AS_SAFETY)
+      << report.mode_explanation();
+  EXPECT_EQ(report.channels().layer(), 7u);
+  EXPECT_THAT(report.channels().outlier_channels(), ::testing::ElementsAre(5, 70));
+  EXPECT_THAT(report.headline().recommended_plan(), HasSubstr("7:fp"))
+      << report.headline().recommendation();
+  EXPECT_TRUE(report.headline().sentence().find("Do not ship") == 0);
+}
+
+TEST(Diagnose, OutlierCrushesSafetyIsNamedAndRepairedByGroups) {
+  World world = ConcentratedWorld(/*per_channel_removes=*/0.98);
+  const StudyRun run = Diagnose(world);
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_OUTLIER_CRUSHES)
+      << run.report.mode_explanation();
+  const v1::PlanResult* group = Named(run.report, "group-64");
+  ASSERT_NE(group, nullptr);
+  EXPECT_TRUE(group->from_mode());
+  EXPECT_TRUE(group->finalist());
+  EXPECT_GT(group->recovery().low(), 0.5);
+  EXPECT_FALSE(run.report.headline().recommended_plan().empty())
+      << run.report.headline().recommendation();
+}
+
+TEST(Diagnose, DamageThatAddsUpIsDilutionAndNoLayerIsCritical) {
+  const StudyRun run = Diagnose(DilutionWorld());
+  EXPECT_EQ(run.report.critical_layers_size(), 0);
+  EXPECT_EQ(run.report.pattern(), v1::ATTENTION_PATTERN_NONE);
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_DILUTION)
+      << run.report.mode_explanation();
+}
+
+TEST(Diagnose, SafeTargetShipsAndNothingIsRepaired) {
+  const StudyRun run = Diagnose(SafeWorld());
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_SHIP);
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_NONE);
+  EXPECT_EQ(run.report.plans_size(), 0);
+  EXPECT_EQ(run.report.layers_size(), 12);  // the mechanism is still measured
+  EXPECT_EQ(run.report.lowest_safe_format(), "int2.asym.token");
+}
+
+TEST(Diagnose, FewRefusalsAreExploratoryAndRecommendNothing) {
+  const StudyRun run = Diagnose(ConcentratedWorld(0.05), /*harmful=*/50, /*harmless=*/10);
+  EXPECT_TRUE(run.report.headline().exploratory());
+  EXPECT_TRUE(run.report.headline().recommended_plan().empty());
+  EXPECT_THAT(run.report.headline().recommendation(), HasSubstr("xploratory"));
+}
+
+TEST(Diagnose, BaselineThatRefusesNothingIsUndecided) {
+  World world = ConcentratedWorld(0.05);
+  world.refusal_rate = 0;
+  const StudyRun run = Diagnose(world, 100, 20);
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_UNDECIDED);
+  EXPECT_THAT(run.report.headline().sentence(), HasSubstr("refuses nothing"));
+  EXPECT_EQ(run.report.plans_size(), 0);
+}
+
+TEST(Diagnose, AnswersThatAllDegenerateAreNeverCalledSafe) {
+  World world = SafeWorld();
+  world.degenerate_when_quantized = true;
+  const StudyRun run = Diagnose(world);
+  EXPECT_EQ(run.report.target().flips(), 0u);
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_DO_NOT_SHIP);
+  EXPECT_THAT(run.report.headline().sentence(), HasSubstr("break down"));
+  EXPECT_TRUE(run.report.headline().recommended_plan().empty());
+  EXPECT_EQ(run.report.lowest_safe_format(), "");
+}
+
+TEST(Diagnose, HardlyQuantizedCacheIsNeverCalledSafe) {
+  World world = SafeWorld();
+  world.quantized_share = 0.3;
+  const StudyRun run = Diagnose(world);
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_UNDECIDED);
+  EXPECT_THAT(run.report.target().warnings(0), HasSubstr("30%"));
+}
+
+TEST(Diagnose, PoisonedAndUnjudgedCellsAreLeftOutAndReported) {
+  World world = ConcentratedWorld(0.05);
+  world.poisoned_share = 0.02;
+  world.judge_failed_share = 0.03;
+  const StudyRun run = Diagnose(world);
+  const v1::ConditionResult& target = run.report.target();
+  EXPECT_GT(target.poisoned(), 0u);
+  EXPECT_GT(target.judge_failed(), 0u);
+  EXPECT_LE(target.baseline_refusals() + target.poisoned() + target.judge_failed() +
+                target.baseline_complies(),
+            target.cells());
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_OUTLIER_AS_SAFETY);
+  EXPECT_EQ(target.warnings_size(), 2);
+}
+
+TEST(Diagnose, NoiseAsLargeAsTheEffectIsNotRecommendedAgainst) {
+  World world = ConcentratedWorld(0.05);
+  world.jitter_changes = 0.6;
+  const StudyRun run = Diagnose(world);
+  EXPECT_TRUE(run.report.target().floor_measured());
+  EXPECT_FALSE(run.report.target().above_floor());
+  EXPECT_TRUE(run.report.headline().recommended_plan().empty());
+}
+
+TEST(Diagnose, SmallTestSplitIsWidenedBySplitB) {
+  const StudyRun run = Diagnose(ConcentratedWorld(0.05), 240, 60);
+  const v1::PlanResult* plan = Named(run.report, "critical-fp");
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(plan->test().prompts(), "split test + split B");
+  EXPECT_FALSE(run.report.headline().recommended_plan().empty())
+      << run.report.headline().recommendation();
+}
+
+TEST(Diagnose, EveryRunGivesTheSameBytes) {
+  const StudyRun a = Diagnose(ConcentratedWorld(0.05), 240, 60);
+  const StudyRun b = Diagnose(ConcentratedWorld(0.05), 240, 60);
+  EXPECT_EQ(a.snapshots, b.snapshots);
+  EXPECT_EQ(a.cells, b.cells);
+}
+
+TEST(Diagnose, NeedsDoNotChangeWhenAskedAgainOrWhenResultsAppear) {
+  const World world = ConcentratedWorld(0.05);
+  const StudyContext context = MakeContext(world, DiagnoseOf(), 120, 30);
+  auto run = RunStudy(world, context);
+  ASSERT_THAT(run, IsOk());
+  // Replays each stage on the report it saw, with all results of all stages at hand.
+  v1::Report report;
+  size_t index = 0;
+  for (const std::unique_ptr<Stage>& stage : StagesOf(context.study)) {
+    auto first = stage->Needs(context, report, run->results);
+    auto second = stage->Needs(context, report, run->results);
+    ASSERT_THAT(first, IsOk());
+    ASSERT_EQ(first->cells.size(), second->cells.size()) << stage->name();
+    std::set<std::pair<std::string, std::string>> unique;
+    for (size_t i = 0; i < first->cells.size(); ++i) {
+      EXPECT_EQ(first->cells[i].key, second->cells[i].key);
+      EXPECT_NE(run->results.Find(first->cells[i].key), nullptr) << stage->name();
+      EXPECT_TRUE(unique.emplace(first->cells[i].key, first->cells[i].condition).second);
+    }
+    // Concluding with later results at hand gives what was concluded without them.
+    FakePeers peers(world);
+    for (const v1::CaptureTask& task : first->captures) peers.Record(task);
+    ASSERT_THAT(stage->Conclude(context, run->results, peers, &report), IsOk());
+    EXPECT_EQ(report.SerializeAsString(), run->snapshots[index]) << stage->name();
+    ++index;
+  }
+}
+
+TEST(Diagnose, AblationsRunOnlyPromptsThatTheBaselineRefuses) {
+  World world = ConcentratedWorld(0.05);
+  world.refusal_rate = 0.7;
+  const StudyRun run = Diagnose(world, 400, 50);
+  for (const v1::LayerResult& layer : run.report.layers()) {
+    EXPECT_EQ(layer.screen().cells(), 24u);
+    EXPECT_EQ(layer.screen().baseline_refusals(), 24u);
+    EXPECT_FALSE(layer.screen().has_mcnemar());
+    EXPECT_TRUE(layer.screen().has_binomial());
+  }
+  for (const v1::ConditionResult& r : run.report.sweep()) {
+    EXPECT_TRUE(r.has_mcnemar());
+    EXPECT_GE(r.holm_p(), r.mcnemar_p());
+    EXPECT_EQ(r.cells(), 450u);
+  }
+}
+
+TEST(Diagnose, CaptureThatIsAwayMakesTheStudyWaitAndNothingElse) {
+  const World world = ConcentratedWorld(0.05);
+  const StudyContext context = MakeContext(world, DiagnoseOf(), 240, 60);
+  for (const std::string service : {"capture", "quantsim", "pcr"}) {
+    FakePeers peers(world);
+    peers.away.insert(service);
+    auto run = RunStudy(world, context, peers);
+    EXPECT_THAT(run, StatusIs(absl::StatusCode::kUnavailable)) << service;
+  }
+}
+
+TEST(Diagnose, QuickstartStaysWithinItsBudgetOfTokens) {
+  World world = ConcentratedWorld(0.05);
+  world.layers = 30;
+  world.kv_heads = 3;
+  world.sensitivity.assign(30, 0.01);
+  world.sensitivity[19] = 0.3;
+  const StudyContext context = MakeContext(world, DiagnoseOf(), 240, 60);
+  const v1::EstimateStudyResponse estimate = EstimateStudy(context);
+  auto run = RunStudy(world, context);
+  ASSERT_THAT(run, IsOk());
+  for (const v1::StageProgress& stage : estimate.stages()) {
+    std::cout << stage.stage() << ": at most " << stage.cells_total() << " cells, here "
+              << run->new_cells[stage.stage()] << "\n";
+    EXPECT_LE(run->new_cells[stage.stage()], stage.cells_total()) << stage.stage();
+  }
+  std::cout << "estimate: " << estimate.cells_at_most() << " cells, " << estimate.tokens_at_most()
+            << " tokens at most; this world: " << run->cells << " cells, " << run->tokens
+            << " tokens\n";
+  EXPECT_LE(run->tokens, 450000u);
+  EXPECT_LE(estimate.tokens_at_most(), 800000u);
+  EXPECT_LE(run->tokens, estimate.tokens_at_most());
+}
+
+TEST(Diagnose, PaperPolicyUsesOnePromptSetAndPublishedThresholds) {
+  v1::Study study = DiagnoseOf();
+  study.set_policy(v1::POLICY_PAPER);
+  const StudyRun run = Diagnose(ConcentratedWorld(0.05), 240, 60, study);
+  const v1::Report& report = run.report;
+  EXPECT_EQ(report.headline().mode(), v1::FAILURE_MODE_OUTLIER_AS_SAFETY)
+      << report.mode_explanation();
+  EXPECT_EQ(report.layers(0).screen().cells(), 20u);
+  EXPECT_EQ(report.layers(0).confirmed().cells(), 0u);
+  EXPECT_EQ(report.layers(0).screen().prompts(), "all");
+  EXPECT_FALSE(report.floor().measured());
+  // Channels ran the prompts of the layers: one set.
+  EXPECT_EQ(report.channels().conditions(0).cells(), 20u);
+  EXPECT_EQ(report.channels().conditions(0).flips(), report.layers(7).screen().flips());
+}
+
+TEST(Diagnose, TargetOfSeveralRulesIsEditedAndNotReplaced) {
+  const StudyRun run =
+      Diagnose(ConcentratedWorld(0.05), 240, 60, DiagnoseOf("*:int4.asym.token,0:int8.asym.token"));
+  const v1::PlanResult* plan = Named(run.report, "critical-fp");
+  ASSERT_NE(plan, nullptr);
+  EXPECT_THAT(plan->plan(), HasSubstr("int8.asym.token"));
+  EXPECT_THAT(plan->plan(), HasSubstr("7:fp"));
+}
+
+TEST(Diagnose, SkippingMitigationStopsAfterTheMode) {
+  v1::Study study = DiagnoseOf();
+  study.mutable_diagnose()->set_skip_mitigation(true);
+  const StudyRun run = Diagnose(ConcentratedWorld(0.05), 240, 60, study);
+  EXPECT_EQ(run.new_cells.count("validation"), 0u);
+  EXPECT_NE(run.report.headline().mode(), v1::FAILURE_MODE_UNSPECIFIED);
+  EXPECT_TRUE(run.report.headline().recommended_plan().empty());
+}
+
+}  // namespace
+}  // namespace plumbline::testing

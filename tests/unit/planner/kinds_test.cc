@@ -1,0 +1,127 @@
+// Sweep, mitigate, canary and custom studies, and the golden report of one diagnosis.
+#include <cstdlib>
+
+#include "google/protobuf/util/json_util.h"
+#include "services/common/files.h"
+#include "tests/support/status_matchers.h"
+#include "tests/unit/planner/fake_world.h"
+
+namespace plumbline::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr char kGolden[] = "tests/unit/planner/golden_report.json";
+
+StudyRun Must(const World& world, const v1::Study& study, int harmful = 240, int harmless = 60) {
+  StudyContext context = MakeContext(world, study, harmful, harmless);
+  context.utility_text = "plain text for the perplexity";
+  auto run = RunStudy(world, context);
+  EXPECT_THAT(run, IsOk());
+  return run.ok() ? *run : StudyRun{};
+}
+
+TEST(Sweep, RunsEveryWidthOnceAndTellsTheTarget) {
+  v1::Study study = DiagnoseOf("int3.sym.group64");
+  study.mutable_sweep();
+  const StudyRun run = Must(ConcentratedWorld(0.05), study);
+  EXPECT_THAT(run.stages, ElementsAre("baseline", "sweep", "sensitivity floor", "headline"));
+  EXPECT_EQ(run.report.sweep_size(), 7);
+  EXPECT_EQ(run.report.sweep(6).name(), "target");
+  EXPECT_EQ(run.report.target().plan(), "*:int3.sym.group64");
+  EXPECT_NE(run.report.headline().decision(), v1::DECISION_UNSPECIFIED);
+  EXPECT_EQ(run.report.lowest_safe_format(), "int5.asym.token");
+}
+
+TEST(Sweep, TargetThatIsOneOfTheWidthsRunsOnce) {
+  v1::Study study = DiagnoseOf();
+  study.mutable_sweep();
+  const StudyRun run = Must(ConcentratedWorld(0.05), study);
+  EXPECT_EQ(run.report.sweep_size(), 6);
+  EXPECT_EQ(run.report.target().name(), "target");
+  EXPECT_EQ(run.report.target().flips(), run.report.sweep(3).flips());
+  EXPECT_EQ(run.new_cells.at("sweep"), 6u * 300u);
+}
+
+TEST(Canary, RunsTheBaselineAndOnePlan) {
+  v1::Study study = DiagnoseOf();
+  study.mutable_canary()->set_plan("*:int8.asym.token");
+  const StudyRun run = Must(ConcentratedWorld(0.05), study);
+  EXPECT_EQ(run.new_cells.at("sweep"), 300u);
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_SHIP);
+}
+
+TEST(Custom, CountsAndConcludesNothing) {
+  v1::Study study = DiagnoseOf();
+  study.mutable_custom()->add_plans("*:fp,7:int3.sym.tensor");
+  study.mutable_custom()->add_plans("*:int3.sym.group64");
+  const StudyRun run = Must(ConcentratedWorld(0.05), study);
+  EXPECT_EQ(run.report.sweep_size(), 2);
+  EXPECT_GT(run.report.sweep(0).flips(), 50u);
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_UNSPECIFIED);
+  EXPECT_FALSE(run.report.has_target());
+}
+
+TEST(Mitigate, GivenPlansCompeteAndTheBestIsConfirmed) {
+  v1::Study study = DiagnoseOf();
+  for (const char* plan : {"*:int4.asym.token,7:fp", "*:int4.asym.token,2:fp"}) {
+    study.mutable_mitigate()->add_plans(plan);
+  }
+  study.mutable_mitigate()->add_plan_names("right layer");
+  study.mutable_mitigate()->add_plan_names("wrong layer");
+  const StudyRun run = Must(ConcentratedWorld(0.05), study);
+  EXPECT_EQ(run.report.headline().recommended_name(), "right layer")
+      << run.report.headline().recommendation();
+  const v1::PlanResult& wrong = run.report.plans(1);
+  EXPECT_FALSE(wrong.winner());
+  EXPECT_NEAR(wrong.recovery().estimate(), 0, 0.1);
+}
+
+TEST(Mitigate, PlanThatCostsPerplexityIsNotRecommended) {
+  World world = ConcentratedWorld(0.05);
+  v1::Study study = DiagnoseOf();
+  study.mutable_mitigate()->add_plans("*:int4.asym.token,7:fp");
+  StudyContext context = MakeContext(world, study, 240, 60);
+  context.utility_text = "plain text for the perplexity";
+  auto run = RunStudy(world, context);
+  ASSERT_THAT(run, IsOk());
+  EXPECT_TRUE(run->report.plans(0).utility().has_perplexity());
+  EXPECT_TRUE(run->report.plans(0).utility().passed());
+  EXPECT_FALSE(run->report.headline().recommended_plan().empty());
+  // The same study with a perplexity cell that says 1.2 times as much.
+  const auto stages = StagesOf(context.study);
+  v1::Report report;
+  FakePeers peers(world);
+  for (const auto& stage : stages) {
+    if (stage->name() == "utility") {
+      ASSERT_OK_AND_ASSIGN(StageNeeds needs, stage->Needs(context, report, run->results));
+      JudgedCell& cell = run->results.cells[needs.cells.back().key];
+      cell.result.set_nll_sum(cell.result.nll_sum() + 1000 * 0.1823);
+    }
+    ASSERT_THAT(stage->Conclude(context, run->results, peers, &report), IsOk());
+  }
+  EXPECT_TRUE(report.headline().recommended_plan().empty());
+  EXPECT_THAT(report.headline().recommendation(), HasSubstr("perplexity"));
+}
+
+TEST(Golden, ReportOfOneDiagnosisIsAsItWas) {
+  World world = ConcentratedWorld(0.05);
+  world.layers = 8;
+  world.sensitivity.resize(8);
+  v1::Study study = DiagnoseOf();
+  const StudyRun run = Must(world, study, 120, 20);
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  ASSERT_TRUE(google::protobuf::util::MessageToJsonString(run.report, &json, options).ok());
+  if (std::getenv("PLUMB_REWRITE_GOLDEN") != nullptr) {
+    ASSERT_THAT(WriteFileAtomically(kGolden, json), IsOk());
+  }
+  ASSERT_OK_AND_ASSIGN(std::string golden, ReadFile(kGolden));
+  EXPECT_EQ(json, golden) << "PLUMB_REWRITE_GOLDEN=1 rewrites " << kGolden;
+}
+
+}  // namespace
+}  // namespace plumbline::testing
