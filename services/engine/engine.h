@@ -120,7 +120,7 @@ struct EngineStats {
   int64_t steps = 0;
   int64_t prompt_tokens = 0;
   int64_t decoded_tokens = 0;
-  int64_t padded_slots = 0;  // slots of computed tiles that held no token
+  int64_t padded_slots = 0;  // slots of fixed chunks that held no token (a GPU's)
   double matmul_seconds = 0;
   double attention_seconds = 0;
   double quantize_seconds = 0;
@@ -132,8 +132,8 @@ class Engine {
   virtual ~Engine() = default;
   virtual const ModelShape& shape() const = 0;
 
-  // What decides bits: engine numerics version, device or instruction set, library versions, dtype,
-  // tile rows, threads. Equal texts promise equal bits.
+  // What decides bits: engine numerics version, device, dtype, how products are summed, libraries that
+  // take part. Equal texts promise equal bits.
   virtual const std::string& numerics_class() const = 0;
 
   // InvalidArgument: prompt empty or longer than the context, token id out of range, plan of

@@ -25,13 +25,12 @@ absl::StatusOr<std::unique_ptr<CpuForward<T>>> CreateCpuForward(const EngineOpti
                            ReadFile(JoinPath(options.bundle_dir, "config.json")));
     PLUMB_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(config_json));
     PLUMB_ASSIGN_OR_RETURN(const auto files, BundleWeights::Open(options.bundle_dir, manifest));
-    RequireExactProducts();
-    const int threads = SetThreads(options.threads);
+    SetThreads(options.threads);
     PLUMB_ASSIGN_OR_RETURN(ModelWeights<T> weights, LoadModelWeights<T>(config, *files));
     PLUMB_ASSIGN_OR_RETURN(RopeTable rope,
                            RopeTable::Create(config, options.dtype == ComputeDtype::kBf16));
     return std::make_unique<CpuForward<T>>(std::move(weights), std::move(rope),
-                                           CpuNumericsClass(options.dtype, threads),
+                                           CpuNumericsClass(options.dtype),
                                            options.prefix_cache_bytes);
   } catch (const std::exception& error) {
     return absl::InternalError(

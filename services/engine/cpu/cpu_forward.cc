@@ -88,7 +88,7 @@ std::vector<typename CpuForward<T>::Active> CpuForward<T>::Arrange(
   }
   std::stable_sort(actives.begin(), actives.end(),
                    [](const Active& a, const Active& b) { return a.start_layer < b.start_layer; });
-  hidden_.ReserveZeroed(PaddedRows(rows) * weights_.shape.hidden_size);
+  hidden_.ReserveZeroed(rows * weights_.shape.hidden_size);
   runner_.ExtendPositions(positions);
   int64_t row = 0;
   for (Active& active : actives) {
@@ -175,8 +175,6 @@ void CpuForward<T>::RunLayers(std::vector<Active>* actives, EngineStats* stats) 
     }
   }
   join_up_to(num_layers);
-  const int64_t rows = runs.empty() ? 0 : runs.back().row + runs.back().rows;
-  stats->padded_slots += PaddedRows(rows) - rows;
 }
 
 template <typename T>
@@ -202,9 +200,9 @@ void CpuForward<T>::RunHead(const std::vector<Active>& actives, Outcomes* outcom
                   sizeof(T) * width);
     }
     Stopwatch watch;
-    NormTile(gathered_.data(), weights_.final_norm.data(), width, weights_.norm_eps,
+    NormRows(gathered_.data(), weights_.final_norm.data(), count, width, weights_.norm_eps,
              normed_.data());
-    weights_.head.ApplyTile(normed_.data(), logits_.data());
+    weights_.head.Apply(normed_.data(), count, logits_.data());
     stats->matmul_seconds += watch.Lap();
     ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> copy;

@@ -54,7 +54,7 @@ class CpuForward : public Forward {
   std::string numerics_class_;
   LayerRunner<T> runner_;
   PrefixCache<T> prefix_cache_;
-  AlignedBuffer<T> hidden_;                      // [padded rows, hidden_size]
+  AlignedBuffer<T> hidden_;                      // [rows, hidden_size]
   AlignedBuffer<T> gathered_, normed_, logits_;  // one tile of the head
 };
 

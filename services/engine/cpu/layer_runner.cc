@@ -11,8 +11,8 @@
 
 namespace plumbline {
 template <typename T>
-void NormTile(const T* x, const T* weight, int64_t width, float eps, T* out) {
-  ParallelFor(kTileRows, 16, [&](int64_t begin, int64_t end) {
+void NormRows(const T* x, const T* weight, int64_t rows, int64_t width, float eps, T* out) {
+  ParallelFor(rows, 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       RowKernels<T>::RmsNorm(x + i * width, weight, width, eps, out + i * width);
     }
@@ -39,19 +39,18 @@ void LayerRunner<T>::Run(int layer, const std::vector<LayerRun<T>>& runs, T* hid
                          EngineStats* stats) {
   int64_t rows = 0;
   for (const LayerRun<T>& run : runs) rows += run.rows;
-  const int64_t padded = PaddedRows(rows);
-  qkv_.ReserveZeroed(padded * qkv_dim_);
-  attended_.ReserveZeroed(padded * q_dim_);
+  qkv_.ReserveZeroed(rows * qkv_dim_);
+  attended_.ReserveZeroed(rows * q_dim_);
   const LayerWeights<T>& weights = weights_->layers[layer];
   Stopwatch watch;
-  Project(weights, hidden, padded);
+  Project(weights, hidden, rows);
   stats->matmul_seconds += watch.Lap();
   WriteCaches(layer, runs);
   stats->quantize_seconds += watch.Lap();
   RotateQueries(runs);
   Attend(layer, runs, rows);
   stats->attention_seconds += watch.Lap();
-  FinishTiles(weights, padded, hidden);
+  FinishTiles(weights, rows, hidden);
   stats->matmul_seconds += watch.Lap();
   for (const LayerRun<T>& run : runs) {
     if (run.prompt) run.sequence->FinishPromptLayer(layer);
@@ -59,11 +58,12 @@ void LayerRunner<T>::Run(int layer, const std::vector<LayerRun<T>>& runs, T* hid
 }
 
 template <typename T>
-void LayerRunner<T>::Project(const LayerWeights<T>& weights, const T* hidden, int64_t padded) {
-  for (int64_t row = 0; row < padded; row += kTileRows) {
-    NormTile(hidden + row * hidden_, weights.attention_norm.data(), hidden_, weights_->norm_eps,
-             normed_.data());
-    weights.qkv.ApplyTile(normed_.data(), qkv_.data() + row * qkv_dim_);
+void LayerRunner<T>::Project(const LayerWeights<T>& weights, const T* hidden, int64_t rows) {
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    const int64_t count = std::min<int64_t>(kTileRows, rows - row);
+    NormRows(hidden + row * hidden_, weights.attention_norm.data(), count, hidden_,
+             weights_->norm_eps, normed_.data());
+    weights.qkv.Apply(normed_.data(), count, qkv_.data() + row * qkv_dim_);
   }
 }
 
@@ -122,7 +122,7 @@ void LayerRunner<T>::Attend(int layer, const std::vector<LayerRun<T>>& runs, int
     for (int64_t i = 0; i < run.rows; ++i) run_of_row[run.row + i] = &run;
   }
   const int heads = shape.num_kv_heads;
-  ParallelFor(rows * heads, 1, [&](int64_t begin, int64_t end) {
+  ParallelFor(rows * heads, 16, [&](int64_t begin, int64_t end) {
     AlignedBuffer<float> scratch(kernels::AttentionScratchFloats(longest));
     for (int64_t item = begin; item < end; ++item) {
       const int64_t row = item / heads;
@@ -136,32 +136,33 @@ void LayerRunner<T>::Attend(int layer, const std::vector<LayerRun<T>>& runs, int
 }
 
 template <typename T>
-void LayerRunner<T>::FinishTiles(const LayerWeights<T>& weights, int64_t padded, T* hidden) {
-  const auto add_rows = [this](const T* y, T* x) {
-    ParallelFor(kTileRows, 16, [&](int64_t begin, int64_t end) {
-      RowKernels<T>::Add(y + begin * hidden_, (end - begin) * hidden_, x + begin * hidden_);
-    });
-  };
-  for (int64_t row = 0; row < padded; row += kTileRows) {
+void LayerRunner<T>::FinishTiles(const LayerWeights<T>& weights, int64_t rows, T* hidden) {
+  for (int64_t row = 0; row < rows; row += kTileRows) {
+    const int64_t count = std::min<int64_t>(kTileRows, rows - row);
+    const auto add_rows = [&](const T* y, T* x) {
+      ParallelFor(count, 16, [&](int64_t begin, int64_t end) {
+        RowKernels<T>::Add(y + begin * hidden_, (end - begin) * hidden_, x + begin * hidden_);
+      });
+    };
     T* tile = hidden + row * hidden_;
-    weights.attention_out.ApplyTile(attended_.data() + row * q_dim_, projected_.data());
+    weights.attention_out.Apply(attended_.data() + row * q_dim_, count, projected_.data());
     add_rows(projected_.data(), tile);
-    NormTile(tile, weights.mlp_norm.data(), hidden_, weights_->norm_eps, normed_.data());
-    weights.gate_up.ApplyTile(normed_.data(), gate_up_.data());
-    ParallelFor(kTileRows, 8, [&](int64_t begin, int64_t end) {
+    NormRows(tile, weights.mlp_norm.data(), count, hidden_, weights_->norm_eps, normed_.data());
+    weights.gate_up.Apply(normed_.data(), count, gate_up_.data());
+    ParallelFor(count, 8, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const T* gate = gate_up_.data() + i * 2 * inner_;
         RowKernels<T>::SiluMul(gate, gate + inner_, inner_, activated_.data() + i * inner_);
       }
     });
-    weights.down.ApplyTile(activated_.data(), projected_.data());
+    weights.down.Apply(activated_.data(), count, projected_.data());
     add_rows(projected_.data(), tile);
   }
 }
 
 template class LayerRunner<float>;
 template class LayerRunner<Bf16>;
-template void NormTile(const float*, const float*, int64_t, float, float*);
-template void NormTile(const Bf16*, const Bf16*, int64_t, float, Bf16*);
+template void NormRows(const float*, const float*, int64_t, int64_t, float, float*);
+template void NormRows(const Bf16*, const Bf16*, int64_t, int64_t, float, Bf16*);
 
 }  // namespace plumbline

@@ -33,7 +33,7 @@ class LayerRunner {
 
   LayerRunner(const ModelWeights<T>* weights, RopeTable rope);
 
-  // hidden: [PaddedRows(rows of all runs), hidden_size], the block's input and then its output.
+  // hidden: [rows of all runs, hidden_size], the block's input and then its output.
   void Run(int layer, const std::vector<LayerRun<T>>& runs, T* hidden, EngineStats* stats);
 
   // Room for positions below this one; before Run.
@@ -41,24 +41,24 @@ class LayerRunner {
   void set_probe(Probe probe) { probe_ = std::move(probe); }
 
  private:
-  void Project(const LayerWeights<T>& weights, const T* hidden, int64_t padded);
+  void Project(const LayerWeights<T>& weights, const T* hidden, int64_t rows);
   void WriteCaches(int layer, const std::vector<LayerRun<T>>& runs);
   void RotateQueries(const std::vector<LayerRun<T>>& runs);
   void Attend(int layer, const std::vector<LayerRun<T>>& runs, int64_t rows);
-  void FinishTiles(const LayerWeights<T>& weights, int64_t padded, T* hidden);
+  void FinishTiles(const LayerWeights<T>& weights, int64_t rows, T* hidden);
 
   const ModelWeights<T>* weights_;
   RopeTable rope_;
   Probe probe_;
   int64_t q_dim_, kv_dim_, qkv_dim_, hidden_, inner_;
-  AlignedBuffer<T> qkv_;                  // [padded rows, qkv_dim]
-  AlignedBuffer<T> attended_;             // [padded rows, q_dim]
+  AlignedBuffer<T> qkv_;                  // [rows, qkv_dim]
+  AlignedBuffer<T> attended_;             // [rows, q_dim]
   AlignedBuffer<T> normed_, projected_;   // [kTileRows, hidden]
   AlignedBuffer<T> gate_up_, activated_;  // [kTileRows, 2 * inner], [kTileRows, inner]
 };
 
-// Norms of one tile's rows.
+// Norms of `rows` rows of `width`.
 template <typename T>
-void NormTile(const T* x, const T* weight, int64_t width, float eps, T* out);
+void NormRows(const T* x, const T* weight, int64_t rows, int64_t width, float eps, T* out);
 
 }  // namespace plumbline

@@ -1,50 +1,44 @@
-// A linear map y = x W^T + b on tiles of exactly kTileRows rows.
-//
-// One number of rows means one kernel and one order of sums, so a row of y depends on the same row
-// of x alone: measured bit-equal under permuting the rows and replacing all others, fp32 and bf16,
-// and checked again on this machine by the engine's tests. fp32 products run in fp32 throughout;
-// bf16 products sum in fp32 and round once.
+// A linear map y = x W^T + b. A row of y depends on the same row of x and on the weights alone: not
+// on the number of rows, their order, the others or the threads (kernels/matmul.h says in which
+// order it sums).
 #pragma once
 
 #include <cstdint>
-#include <memory>
 
 #include "kernels/bf16.h"
 #include "services/engine/cpu/aligned_buffer.h"
 
 namespace plumbline {
 
+// Rows that pass through a block's maps together, so that its weights and their activations stay in
+// cache. Any number gives the same bits.
 constexpr int kTileRows = 64;
 
-// The number of rows that `rows` rows occupy in whole tiles.
-inline int64_t PaddedRows(int64_t rows) { return (rows + kTileRows - 1) / kTileRows * kTileRows; }
-
-// Turns off every reduced-precision mode that products of fp32 could take. Call once before use.
-void RequireExactProducts();
-
+// fp32 sums with fused multiply-add in fp32. bf16 sums in fp32 and rounds once: by AVX512-BF16
+// where the processor has it, else as fp32.
 template <typename T>
 class Linear {
  public:
-  Linear();
+  Linear() = default;
   // weight: [out, in]; bias: [out] or empty.
-  Linear(AlignedBuffer<T> weight, int64_t out, int64_t in, AlignedBuffer<T> bias);
-  Linear(Linear&&) noexcept;
-  Linear& operator=(Linear&&) noexcept;
-  ~Linear();
+  Linear(const AlignedBuffer<T>& weight, int64_t out, int64_t in, AlignedBuffer<T> bias);
 
-  // x: [kTileRows, in], y: [kTileRows, out], dense. Not inside a parallel region.
-  void ApplyTile(const T* x, T* y) const;
+  // x: [rows, in], y: [rows, out], dense. Uses the engine's threads; not inside a ParallelFor.
+  void Apply(const T* x, int64_t rows, T* y) const;
 
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
 
  private:
-  struct Tensors;
-  std::unique_ptr<Tensors> tensors_;
-  AlignedBuffer<T> weight_;
+  AlignedBuffer<T> panels_;            // of kernels/matmul.h, or
+  AlignedBuffer<float> float_panels_;  // the same in fp32, where bf16 has no instruction
   AlignedBuffer<T> bias_;
   int64_t out_ = 0;
   int64_t in_ = 0;
 };
+
+// How products of this dtype are summed on this processor, for the numerics class.
+template <typename T>
+const char* ProductName();
 
 }  // namespace plumbline

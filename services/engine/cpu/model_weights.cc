@@ -97,7 +97,7 @@ class Loader {
     if (bias) {
       PLUMB_ASSIGN_OR_RETURN(biases, Stack(vectors, 0));
     }
-    return Linear<T>(std::move(weight), out, in, std::move(biases));
+    return Linear<T>(weight, out, in, std::move(biases));
   }
 
   absl::StatusOr<LayerWeights<T>> Layer(int index) {

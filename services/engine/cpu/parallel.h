@@ -1,5 +1,5 @@
-// The engine's thread pool: torch's own, so that matrix products and our loops never compete for
-// cores.
+// The engine's threads. Items go to whichever thread is free, so a core that others keep busy does
+// not hold up the rest; since items are independent, results do not depend on who did what.
 #pragma once
 
 #include <cstdint>
@@ -7,12 +7,12 @@
 
 namespace plumbline {
 
-// Fixes the number of threads of the process. 0 = the cores this process may run on. Returns the
-// number.
+// Fixes the number of threads of the process's engines, the caller's included. 0 = the cores this
+// process may run on. Returns the number. Not while an engine steps.
 int SetThreads(int threads);
 
-// Calls body(begin, end) on disjoint ranges that cover [0, count), each at least `grain` long.
-// Items must be independent: how they are cut depends on the number of threads.
+// Calls body(begin, end) on disjoint ranges that cover [0, count), of `grain` items or fewer.
+// Inside another ParallelFor it runs on the calling thread. Exceptions of body end the process.
 void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
 }  // namespace plumbline

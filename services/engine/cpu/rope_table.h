@@ -1,5 +1,4 @@
-// cos and sin of every position's rotary angles, computed as transformers does (float powers and
-// products), so that both see the same bits.
+// cos and sin of every position's rotary angles, by the same float steps as transformers.
 #pragma once
 
 #include <cstdint>

@@ -107,7 +107,7 @@ class Replayer {
                std::vector<float>* output) {
     const int64_t width = model_->shape().hidden_size;
     AlignedBuffer<T> hidden;
-    hidden.ReserveZeroed(PaddedRows(rows) * width);
+    hidden.ReserveZeroed(rows * width);
     ToElements(request.hidden.data() + first * width, rows * width, hidden.data());
     model_->layer_runner().ExtendPositions(first + rows);
     EngineStats stats;
