@@ -265,14 +265,13 @@ absl::StatusOr<CaptureIndex> ReadCaptureIndex(const std::string& path) {
         absl::StrCat(path, " is no capture: it has ", file.size(), " bytes"));
   }
   PLUMB_ASSIGN_OR_RETURN(std::string prelude, file.Get(0, kPreludeBytes));
-  uint32_t version = 0;
-  memcpy(&version, prelude.data() + 8, sizeof(version));
-  if (prelude.substr(0, 8) != kMagic || version != kVersion) {
+  std::string wanted(kMagic, 8);
+  Put(&wanted, kVersion);
+  if (prelude != wanted) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is no capture of version ", kVersion));
   }
   PLUMB_ASSIGN_OR_RETURN(std::string trailer, file.Get(file.size() - kTrailerBytes, kTrailerBytes));
-  uint64_t offset = 0;
-  memcpy(&offset, trailer.data(), sizeof(offset));
+  const auto offset = Cursor(trailer).Get<uint64_t>();
   const uint64_t end = file.size() - kTrailerBytes;
   if (offset < kPreludeBytes || offset > end || end - offset > kMaxIndexBytes) {
     return absl::DataLossError(

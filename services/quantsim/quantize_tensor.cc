@@ -105,8 +105,10 @@ std::string WidenedFromBf16(const std::string& rows) {
 
 absl::StatusOr<v1::QuantizeTensorResponse> QuantizeOneTensor(
     const v1::QuantizeTensorRequest& request) {
-  PLUMB_ASSIGN_OR_RETURN(TensorFormat format,
-                         ParseFormat(request.format(), {.paper_quirks = request.paper_quirks()}));
+  absl::StatusOr<TensorFormat> parsed =
+      ParseFormat(request.format(), {.paper_quirks = request.paper_quirks()});
+  if (!parsed.ok()) return Annotate(parsed.status(), "format");
+  const TensorFormat format = *std::move(parsed);
   PLUMB_RETURN_IF_ERROR(CheckShape(request));
   if (format.scope == Scope::kCalibrated) {
     return absl::InvalidArgumentError(

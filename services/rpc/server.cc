@@ -193,7 +193,7 @@ absl::Status RpcServerImpl::Serve() {
     spdlog::warn("serving PLAIN TEXT beyond this machine at {} because server.insecure is true",
                  listener_.address);
   }
-  spdlog::info("serving at {}, metrics port {}", address(), metrics_port());
+  spdlog::info("serving at {}:{}, metrics port {}", listener_.host, port_, metrics_port());
   return WritePortFile();
 }
 
