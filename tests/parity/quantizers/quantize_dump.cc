@@ -2,12 +2,12 @@
 //
 //   quantize_dump CASES RESULTS
 //
-// CASES: for each case a line "FORMAT f32|bf16 KV_HEADS HEAD_DIM CALIBRATED(0|1) TOKENS..." (first the
-// prompt's token count, then those of each decode call), then, if calibrated, 3 * channels floats
-// (absmax, min, max), then the raw rows. RESULTS: for each case a line
-// "LANES GROUPS PARAMETER_ROWS HAS_ZERO QUANTIZED..." (elements held quantized after each call), then
-// values [tokens, channels], parameter row of each token as int32 (-1: fp), codes [tokens, lanes],
-// scales [PARAMETER_ROWS, GROUPS] and, if HAS_ZERO, zeros of the same shape.
+// CASES: for each case a line "FORMAT f32|bf16 KV_HEADS HEAD_DIM CALIBRATED(0|1) TOKENS..." (first
+// the prompt's token count, then those of each decode call), then, if calibrated, 3 * channels
+// floats (absmax, min, max), then the raw rows. RESULTS: for each case a line "LANES GROUPS
+// PARAMETER_ROWS HAS_ZERO QUANTIZED..." (elements held quantized after each call), then values
+// [tokens, channels], parameter row of each token as int32 (-1: fp), codes [tokens, lanes], scales
+// [PARAMETER_ROWS, GROUPS] and, if HAS_ZERO, zeros of the same shape.
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -122,8 +122,8 @@ bool RunCase(const Case& c, std::istream& in, std::ostream& out) {
   std::vector<int64_t> quantized;
   int64_t first = 0;
   for (size_t i = 0; i < c.appends.size(); ++i) {
-    (*quantizer)->Append(rows.data(), first, c.appends[i],
-                         i == 0 ? Phase::kPromptLast : Phase::kDecode);
+    (*quantizer)
+        ->Append(rows.data(), first, c.appends[i], i == 0 ? Phase::kPromptLast : Phase::kDecode);
     first += c.appends[i];
     quantized.push_back((*quantizer)->elements_quantized());
   }
