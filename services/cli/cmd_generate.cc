@@ -14,6 +14,7 @@
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
+#include "services/prompts/prompt_library.h"
 #include "services/rpc/client.h"
 #include "services/rpc/shutdown_signal.h"
 
