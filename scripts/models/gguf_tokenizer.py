@@ -1,6 +1,8 @@
 """Rebuilds tokenizer.json from GGUF metadata. The pre-tokenizer rule is chosen by its GGUF name; a
 name without a rule here is refused, for a wrong rule changes ids without any error."""
 
+import collections
+
 from errors import ImportRefused
 
 CONTROL, USER_DEFINED = 3, 4
@@ -47,7 +49,7 @@ def build(fields):
     if not tokens or not merges:
         raise ImportRefused("the GGUF lacks tokenizer.ggml.tokens or tokenizer.ggml.merges")
     if len(set(tokens)) != len(tokens):
-        twice = next(token for i, token in enumerate(tokens) if token in set(tokens[:i]))
+        twice = collections.Counter(tokens).most_common(1)[0][0]
         raise ImportRefused(f"tokenizer.ggml.tokens has {twice!r} twice")
     types = types or [1] * len(tokens)
     if len(types) != len(tokens):
