@@ -114,7 +114,7 @@ TEST(LinearBf16Test, ResultsAreTheRoundedSums) {
                kernels::ToFloat(weight.data()[c * in + k]);
       }
       EXPECT_NEAR(kernels::ToFloat(y.data()[row * out + c]), sum,
-                  std::abs(sum) * 0x1p-9 * 1.01 + 1e-5);
+                  std::abs(sum) * 0x1p-8 * 1.01 + 1e-5);
     }
   }
 }
