@@ -39,7 +39,7 @@ class SqliteBackend final : public Backend {
   }
   ~SqliteBackend() override { std::filesystem::remove_all(folder_); }
   absl::StatusOr<std::unique_ptr<Store>> Open() override {
-    return OpenSqliteStore({.path = folder_ + "/store.sqlite"});
+    return OpenSqliteStore({.path = folder_ + "/store.sqlite", .sync_to_disk = false});
   }
 
  private:

@@ -19,6 +19,8 @@ namespace plumbline {
 struct SqliteOptions {
   std::string path;       // ":memory:" = nothing is kept; else the folder must exist
   int64_t max_pages = 0;  // a quota in pages of 4 KiB; 0 = the disk's
+  // True: what was answered OK survives a power cut. False: only a kill of the process.
+  bool sync_to_disk = true;
 };
 
 // Bytes that are bound as BLOB; a std::string is bound as TEXT.

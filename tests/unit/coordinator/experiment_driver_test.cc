@@ -10,9 +10,9 @@
 namespace plumbline {
 namespace {
 
+using ::testing::AllOf;
 using testing::FakeCluster;
 using testing::FakeWorker;
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 TEST(ExperimentDriverTest, AStudyRunsThroughItsStages) {
@@ -151,7 +151,8 @@ TEST(ExperimentDriverTest, AStudyFinishesWithoutAPoisonedCellAndSaysSo) {
   EXPECT_EQ(report.sweep(0).poisoned(), 1u);
 }
 
-// The parts take turns; the coordinator dies after `kill_after` of them and starts anew on its file.
+// The parts take turns; the coordinator dies after `kill_after` of them and starts anew on its
+// file.
 std::string RunWithKill(int kill_after, bool worker_dies_too, int* turns_needed) {
   FakeCluster cluster;
   FakeWorker worker("w", cluster.manager.get(), &cluster.peers);
@@ -172,9 +173,13 @@ std::string RunWithKill(int kill_after, bool worker_dies_too, int* turns_needed)
       }
     }
     if (turn % 4 == 0 && cluster.Drive(id) == StepOutcome::kEnded) break;
-    if (turn % 4 == 1) EXPECT_OK(worker.Sync(3));
-    if (turn % 4 == 2) EXPECT_THAT(worker.RunAndReport(2), testing::IsOk());
-    if (turn % 4 == 3) EXPECT_THAT(cluster.pump->Step(), testing::IsOk());
+    if (turn % 4 == 1) {
+      EXPECT_OK(worker.Sync(3));
+    } else if (turn % 4 == 2) {
+      EXPECT_THAT(worker.RunAndReport(2), testing::IsOk());
+    } else if (turn % 4 == 3) {
+      EXPECT_THAT(cluster.pump->Step(), testing::IsOk());
+    }
     cluster.clock.Advance(absl::Milliseconds(500));
   }
   *turns_needed = turn;

@@ -389,7 +389,7 @@ void FakeCluster::Restart() {
   manager.reset();
   directory.reset();
   store.reset();
-  auto opened = OpenSqliteStore({.path = folder_ + "/store.sqlite"});
+  auto opened = OpenSqliteStore({.path = folder_ + "/store.sqlite", .sync_to_disk = false});
   ASSERT_THAT(opened, IsOk());
   store = *std::move(opened);
   directory = std::make_unique<ModelDirectory>(&clock, options_.lease_ttl * 2);

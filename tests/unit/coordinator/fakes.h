@@ -1,4 +1,5 @@
-// A cluster without processes: a study of four stages, a judge, peers and workers that are functions.
+// A cluster without processes: a study of four stages, a judge, peers and workers that are
+// functions.
 #pragma once
 
 #include <filesystem>
@@ -20,8 +21,8 @@
 
 namespace plumbline::testing {
 
-// baseline (every prompt) -> ablation (three plans on the refused prompts) -> outliers (a capture) ->
-// headline (a classification). Plans are opaque texts.
+// baseline (every prompt) -> ablation (three plans on the refused prompts) -> outliers (a capture)
+// -> headline (a classification). Plans are opaque texts.
 class FakeLogic : public StudyLogic {
  public:
   absl::StatusOr<v1::Study> Normalize(const v1::Study& study) const override;
@@ -79,6 +80,7 @@ class FakeWorker {
   void ReportTaken(const v1::ReportRequest& request);
   size_t cells_held() const;
   void Restart(LeaseManager* manager);  // a new process under the same name
+  void SetManager(LeaseManager* manager) { manager_ = manager; }  // the coordinator restarted
 
   bool draining = false;
   bool capture_down = false;
