@@ -28,6 +28,8 @@ inline constexpr int kMaxClientMessageMib = 64;
 
 // Connects lazily: succeeds while the server is away. InvalidArgument: empty or malformed address,
 // or plain text beyond loopback without `insecure: true`. NotFound: a TLS file.
+// On this side tls.client_ca_file names the authority that signed the server's certificate, and
+// certificate_file and key_file are what this process shows to a server that asks.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateChannel(const v1::Endpoint& endpoint);
 
 // timeout_ms of the endpoint, or the default.

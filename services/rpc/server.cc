@@ -78,6 +78,11 @@ absl::Status CheckLimits(const v1::ServerConfig& config) {
     return absl::InvalidArgumentError(absl::StrCat(
         "server.max_concurrent_calls must be 0..100000, got ", config.max_concurrent_calls()));
   }
+  const std::string& level = config.log_level();
+  if (!level.empty() && level != "off" && spdlog::level::from_str(level) == spdlog::level::off) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "server.log_level must be trace, debug, info, warn, error or off, got '", level, "'"));
+  }
   if (config.drain_seconds() > 86400) {
     return absl::InvalidArgumentError(
         absl::StrCat("server.drain_seconds must be 0..86400, got ", config.drain_seconds()));
@@ -136,15 +141,15 @@ void RpcServerImpl::Limit(grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(
       static_cast<int>((mib == 0 ? kDefaultMaxMessageMib : mib) << 20));
   builder->SetMaxSendMessageSize(-1);
-  // With one polling thread, a quota of N + 1 threads is exactly N calls at a time; the next one is
-  // answered RESOURCE_EXHAUSTED.
+  // Of N + 1 threads at most N can be in calls, because the last one must poll; the call that finds
+  // no poller left is answered RESOURCE_EXHAUSTED. So the limit is exact.
   const uint32_t calls = config.max_concurrent_calls();
   grpc::ResourceQuota quota("plumbline");
   quota.SetMaxThreads(static_cast<int>((calls == 0 ? kDefaultMaxConcurrentCalls : calls) + 1));
   builder->SetResourceQuota(quota);
   builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
-  builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
+  builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
 

@@ -367,6 +367,16 @@ TEST_F(QuantsimTest, BadTensorsAreNamed) {
       "ask Simulate");
 }
 
+TEST(SimulateFormatsTest, StopsWhenTheCallerIsGone) {
+  const auto header = SmallHeader();
+  int asked = 0;
+  SimulationOptions options{.header = header, .cancelled = [&] { return ++asked == 2; }};
+  ASSERT_OK_AND_ASSIGN(LayerFormat format, ParseFormatPair("int4.asym.token", false));
+  EXPECT_THAT(SimulateFormats(options, {"int4.asym.token"}, {format}, 3, RandomBlocks(header)),
+              StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_EQ(asked, 2);
+}
+
 // Rotation by hand: position 1, one pair, a quarter turn.
 TEST(Rotation, TurnsPairsByPositionTimesFrequency) {
   std::vector<float> rows = {1, 0, 1, 0};  // two tokens, one head of two channels

@@ -225,6 +225,7 @@ TEST_F(RpcServerTest, BadServerConfigsAreNamed) {
       {"max_message_mib: 5000", "5000"},
       {"max_concurrent_calls: 1000000", "1000000"},
       {"drain_seconds: 100000", "100000"},
+      {"log_level: 'chatty'", "'chatty'"},
       {"metrics_listen: '127.0.0.1:0'", "no metrics"},
       {"tls { certificate_file: 'a' }", "key_file"},
   };
