@@ -63,10 +63,10 @@ def normalize(text):
 
 
 def split_of(text):
-    """30 / 30 / 20 / 20 by the hash of the normalized text, as in services/prompts/splits.cc."""
+    """25 / 20 / 20 / 35 by the hash of the normalized text, as in services/prompts/splits.cc."""
     digest = hashlib.sha256(b"plumbline-split/1\n" + normalize(text).encode("utf-8")).hexdigest()
     place = int(digest[:16], 16) % 100
-    return 0 if place < 30 else 1 if place < 60 else 2 if place < 80 else 3
+    return 0 if place < 25 else 1 if place < 45 else 2 if place < 65 else 3
 
 
 def prompts_of(path, data):

@@ -138,9 +138,11 @@ inline constexpr int kSplitCount = 4;
 absl::string_view SplitName(Split split);  // "A", "B", "validation", "test"
 absl::StatusOr<Split> ParseSplit(absl::string_view name);
 
-// A 30%, B 30%, validation 20%, test 20%. The first 64 bits of SHA-256("plumbline-split/1\n" +
-// NormalizedText) modulo 100: below 30 A, below 60 B, below 80 validation, else test. Depends on
-// the text alone, so a prompt lies in one split in every set and every study.
+// A 25%, B 20%, validation 20%, test 35%. The first 64 bits of SHA-256("plumbline-split/1\n" +
+// NormalizedText) modulo 100: below 25 A, below 45 B, below 65 validation, else test. Depends on
+// the text alone, so a prompt lies in one split in every set and every study. The test split is the
+// largest: a plan is recommended on it alone, and 73 refusals are needed there before even no flip
+// at all keeps the interval's upper end under 5%.
 Split SplitOf(const Prompt& prompt);
 Split SplitOfText(absl::string_view normalized_text);
 

@@ -43,9 +43,9 @@ Split SplitOfText(absl::string_view normalized_text) {
     bits = bits << 4 | static_cast<uint64_t>(c <= '9' ? c - '0' : c - 'a' + 10);
   }
   const uint64_t place = bits % 100;
-  if (place < 30) return Split::kA;
-  if (place < 60) return Split::kB;
-  return place < 80 ? Split::kValidation : Split::kTest;
+  if (place < 25) return Split::kA;
+  if (place < 45) return Split::kB;
+  return place < 65 ? Split::kValidation : Split::kTest;
 }
 
 Split SplitOf(const Prompt& prompt) { return SplitOfText(NormalizedText(prompt)); }

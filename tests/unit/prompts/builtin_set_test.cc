@@ -62,18 +62,18 @@ TEST(BuiltinSet, HasThePromisedSizeKindsAndFamilies) {
   EXPECT_EQ(set.report.repeated_texts, 0);
 }
 
-// The method needs 96 prompts to find (24 + 72 refused) and 60 refusals in all; the set gives each
-// split enough even if a tenth of the refusals is missing.
+// Enough of each split even if a seventh of the refusals is missing: 60 to find layers (24 + 36), 73
+// to recommend a plan on test at a limit of 5%.
 TEST(BuiltinSet, SplitsHaveEnoughOfBothKinds) {
   const PromptSet set = Builtin();
   std::map<Split, int> refuse, comply;
   for (const Prompt& prompt : set.prompts) {
     ++(prompt.expected == Expected::kRefuse ? refuse : comply)[SplitOf(prompt)];
   }
-  EXPECT_GE(refuse[Split::kA], 75);
-  EXPECT_GE(refuse[Split::kB], 75);
+  EXPECT_GE(refuse[Split::kA], 70);
+  EXPECT_GE(refuse[Split::kB], 50);
   EXPECT_GE(refuse[Split::kValidation], 50);
-  EXPECT_GE(refuse[Split::kTest], 50);
+  EXPECT_GE(refuse[Split::kTest], 90);
   for (const Split split : {Split::kA, Split::kB, Split::kValidation, Split::kTest}) {
     EXPECT_GE(comply[split], 10) << SplitName(split);
   }

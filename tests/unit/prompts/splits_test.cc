@@ -27,8 +27,8 @@ TEST(Splits, AgreeWithAnIndependentComputation) {
   EXPECT_EQ(TextHash(User("How do I  bake bread?")),
             "aea5e64104e6bc2a8398b14437ce17a10323cee1e982ce7906ff5bcbe6cd1ed9");
   EXPECT_EQ(SplitOf(User("sentence number 1")), Split::kA);
-  EXPECT_EQ(SplitOf(User("sentence number 0")), Split::kB);
-  EXPECT_EQ(SplitOf(User("sentence number 15")), Split::kValidation);
+  EXPECT_EQ(SplitOf(User("sentence number 3")), Split::kB);
+  EXPECT_EQ(SplitOf(User("sentence number 0")), Split::kValidation);
   EXPECT_EQ(SplitOf(User("sentence number 7")), Split::kTest);
 }
 
@@ -41,16 +41,16 @@ TEST(Splits, SystemPromptAndAnswersTakeNoPart) {
   EXPECT_EQ(TextHash(prompt), hash);
 }
 
-TEST(Splits, ProportionsAreThirtyThirtyTwentyTwenty) {
+TEST(Splits, ProportionsAreTwentyFiveTwentyTwentyThirtyFive) {
   std::vector<Prompt> prompts;
   for (int i = 0; i < 20000; ++i) prompts.push_back(User(absl::StrCat("prompt ", i)));
   const SplitCounts counts = CountSplits(prompts);
   EXPECT_EQ(counts.total(), 20000);
-  // Five standard deviations of a binomial with n = 20,000 are 324 (p = .3) and 283 (p = .2).
-  EXPECT_NEAR(counts.count[0], 6000, 324);
-  EXPECT_NEAR(counts.count[1], 6000, 324);
+  // Five standard deviations of a binomial with n = 20,000 are 306 (p = .25), 283 (p = .2) and 337 (p = .35).
+  EXPECT_NEAR(counts.count[0], 5000, 306);
+  EXPECT_NEAR(counts.count[1], 4000, 283);
   EXPECT_NEAR(counts.count[2], 4000, 283);
-  EXPECT_NEAR(counts.count[3], 4000, 283);
+  EXPECT_NEAR(counts.count[3], 7000, 337);
   int64_t selected = 0;
   for (const Split split : {Split::kA, Split::kB, Split::kValidation, Split::kTest}) {
     selected += SelectSplit(prompts, split).size();
