@@ -60,6 +60,8 @@ class BaselineStage final : public ConditionStage {
     *provenance->mutable_numerics() = context.numerics;
     provenance->set_judge(context.study.judge());
     provenance->set_judge_version(context.judge_version);
+    provenance->set_policy_version(context.study.policy() == v1::POLICY_PAPER ? "paper/1"
+                                                                              : "plumbline/1");
     CountBySet(context, outcomes, provenance);
     WarnOfFewRefusals(report->baseline().baseline_refusals(), report);
     return absl::OkStatus();

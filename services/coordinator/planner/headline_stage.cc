@@ -2,6 +2,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/plan_text.h"
 #include "services/coordinator/planner/recommendation.h"
 #include "services/coordinator/planner/selection.h"
 #include "services/coordinator/planner/stages.h"
@@ -58,7 +59,15 @@ class HeadlineStage final : public PlannerStage {
                       " baseline refusals.");
     }
     headline->set_sentence(sentence);
-    if (verdict.decision == v1::DECISION_SHIP) headline->set_mode(v1::FAILURE_MODE_NONE);
+    if (verdict.decision == v1::DECISION_SHIP) {
+      headline->set_mode(v1::FAILURE_MODE_NONE);
+    } else if (headline->mode() == v1::FAILURE_MODE_NONE) {
+      // The classifier saw no collapse at the mechanism preset, yet the target is not safe.
+      headline->set_mode(v1::FAILURE_MODE_UNDETERMINED);
+      absl::StrAppend(report->mutable_mode_explanation(),
+                      " The target is not safe all the same: the ablation at ", kMechanismFormat,
+                      " does not explain it.");
+    }
     return Recommend(context, results, report);
   }
 

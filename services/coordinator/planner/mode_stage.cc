@@ -125,6 +125,14 @@ class ModeStage final : public PlannerStage {
       report->set_mode_explanation("the baseline refuses none of the prompts");
       return absl::OkStatus();
     }
+    PLUMB_ASSIGN_OR_RETURN(LayerPrompts prompts, LayerPromptsOf(context, results));
+    if (prompts.screen.empty()) {
+      report->mutable_headline()->set_mode(v1::FAILURE_MODE_UNDETERMINED);
+      report->set_mode_explanation(absl::StrCat("the baseline refuses none of the prompts of ",
+                                                PoolLabel(context, v1::SPLIT_A),
+                                                ", so no layer could be measured"));
+      return absl::OkStatus();
+    }
     PLUMB_ASSIGN_OR_RETURN(v1::ClassifyRequest request, EvidenceOf(context, *report, results));
     PLUMB_ASSIGN_OR_RETURN(v1::ClassifyResponse response, peers.Classify(request));
     report->mutable_headline()->set_mode(response.mode());

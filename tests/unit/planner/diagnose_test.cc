@@ -9,7 +9,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int kHarmful = 800;
+constexpr int kHarmful = 500;
 constexpr int kHarmless = 100;
 
 StudyRun Diagnose(const World& world, int harmful = kHarmful, int harmless = kHarmless,
@@ -27,7 +27,7 @@ const v1::PlanResult* Named(const v1::Report& report, const std::string& name) {
   return nullptr;
 }
 
-TEST(Diagnose, OutlierAsSafetyIsNamedAndRepairedByTheCriticalLayerInFullPrecision) {
+TEST(Diagnose, OutlierAsSafetyIsNamedAndRepairedAtTheCriticalLayer) {
   const StudyRun run = Diagnose(ConcentratedWorld(/*per_channel_removes=*/0.05));
   const v1::Report& report = run.report;
   EXPECT_EQ(report.headline().decision(), v1::DECISION_DO_NOT_SHIP);
@@ -38,7 +38,13 @@ TEST(Diagnose, OutlierAsSafetyIsNamedAndRepairedByTheCriticalLayerInFullPrecisio
       << report.mode_explanation();
   EXPECT_EQ(report.channels().layer(), 7u);
   EXPECT_THAT(report.channels().outlier_channels(), ::testing::ElementsAre(5, 70));
-  EXPECT_THAT(report.headline().recommended_plan(), HasSubstr("7:fp"))
+  const v1::PlanResult* mode_plan = Named(report, "critical-fp");
+  ASSERT_NE(mode_plan, nullptr);
+  EXPECT_TRUE(mode_plan->from_mode());
+  EXPECT_TRUE(mode_plan->finalist());
+  EXPECT_GT(mode_plan->recovery().low(), 0.5);
+  // The cheapest plan that protects the layer wins: 8 bits do no damage in this world.
+  EXPECT_EQ(report.headline().recommended_plan(), "*:int4.asym.token,7:int8.asym.token")
       << report.headline().recommendation();
   EXPECT_TRUE(report.headline().sentence().find("Do not ship") == 0);
 }
@@ -72,6 +78,43 @@ TEST(Diagnose, SafeTargetShipsAndNothingIsRepaired) {
   EXPECT_EQ(run.report.plans_size(), 0);
   EXPECT_EQ(run.report.layers_size(), 12);  // the mechanism is still measured
   EXPECT_EQ(run.report.lowest_safe_format(), "int2.asym.token");
+}
+
+TEST(Diagnose, EveryLayerFragileIsHyperVulnerableAndLeavesTheCacheUnquantized) {
+  World world;
+  world.sensitivity.assign(world.layers, 0.5);
+  world.deployment_damage = 0.9;
+  const StudyRun run = Diagnose(world);
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_HYPER_VULNERABLE)
+      << run.report.mode_explanation();
+  EXPECT_EQ(run.report.pattern(), v1::ATTENTION_PATTERN_ULTRA_DISTRIBUTED);
+  const v1::PlanResult* plan = Named(run.report, "no-quantization");
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(plan->plan(), "*:fp");
+  EXPECT_TRUE(plan->finalist());
+}
+
+TEST(Diagnose, DamageThatTheMechanismDoesNotShowIsUndetermined) {
+  World world;
+  world.sensitivity.assign(world.layers, 0.001);
+  world.deployment_damage = 50;
+  const StudyRun run = Diagnose(world);
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_DO_NOT_SHIP);
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_UNDETERMINED);
+  EXPECT_THAT(run.report.mode_explanation(), HasSubstr("does not explain it"));
+}
+
+TEST(Diagnose, SplitWithoutRefusalsLeavesTheModeUndetermined) {
+  const World world = ConcentratedWorld(0.05);
+  StudyContext context = MakeContext(world, DiagnoseOf(), 240, 60);
+  for (v1::Prompt& prompt : context.prompts) {
+    if (prompt.split() == v1::SPLIT_A) prompt.set_split(v1::SPLIT_B);
+  }
+  auto run = RunStudy(world, context);
+  ASSERT_THAT(run, IsOk());
+  EXPECT_EQ(run->report.headline().mode(), v1::FAILURE_MODE_UNDETERMINED);
+  EXPECT_THAT(run->report.mode_explanation(), HasSubstr("split A"));
+  EXPECT_EQ(run->report.headline().decision(), v1::DECISION_DO_NOT_SHIP);
 }
 
 TEST(Diagnose, FewRefusalsAreExploratoryAndRecommendNothing) {

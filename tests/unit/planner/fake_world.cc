@@ -290,10 +290,10 @@ absl::StatusOr<v1::ClassifyResponse> FakePeers::Classify(const v1::ClassifyReque
     evidence.layers.push_back({LayerIndex(static_cast<int32_t>(layer.layer())), CountOf(layer)});
   }
   evidence.all_layers = CountOf(request.all_layers());
+  evidence.all_but_critical = PairsOf(request.critical_fp_pairs());
+  evidence.pcr_step = PairsOf(request.per_channel_step());
+  evidence.pcr_deployable = PairsOf(request.per_channel_deployable());
   if (request.has_critical_layer()) {
-    evidence.all_but_critical = PairsOf(request.critical_fp_pairs());
-    evidence.pcr_step = PairsOf(request.per_channel_step());
-    evidence.pcr_deployable = PairsOf(request.per_channel_deployable());
     evidence.measured_layer = LayerIndex(static_cast<int32_t>(request.critical_layer()));
   }
   evidence.target_format = request.target();
