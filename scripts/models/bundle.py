@@ -23,7 +23,9 @@ def write_bundle(out, source, tensors, chat, dtype, force):
     if os.path.lexists(out) and not force:
         raise ImportRefused(f"{out} exists; choose another --out or pass --force to replace it")
     if os.path.lexists(out) and not _is_replaceable(out):
-        raise ImportRefused(f"{out} is not a model bundle; --force replaces bundles and empty folders only")
+        raise ImportRefused(
+            f"{out} is not a model bundle; --force replaces bundles and empty folders only"
+        )
     tensors = {name: _convert(name, tensor, dtype) for name, tensor in tensors.items()}
     parent = os.path.dirname(out)
     work = None
@@ -54,14 +56,20 @@ def _is_replaceable(path):
 def _check_space(parent, needed):
     free = shutil.disk_usage(parent).free
     if free < needed + (16 << 20):
-        raise ImportRefused(f"the bundle needs {needed >> 20} MiB, the disk of {parent} has {free >> 20} MiB free")
+        raise ImportRefused(
+            f"the bundle needs {needed >> 20} MiB, the disk of {parent} has {free >> 20} MiB free"
+        )
 
 
 def _convert(name, tensor, dtype):
     if dtype == "keep" or DTYPES[dtype] == tensor.dtype:
         return tensor
     wanted = DTYPES[dtype]
-    return Tensor(wanted, tensor.shape, lambda: from_float32(to_float32(tensor.read(), tensor.dtype), wanted, name))
+    return Tensor(
+        wanted,
+        tensor.shape,
+        lambda: from_float32(to_float32(tensor.read(), tensor.dtype), wanted, name),
+    )
 
 
 def _shards(tensors):
@@ -92,12 +100,17 @@ def _write_weights(work, tensors):
         name = f"model-{number:05}-of-{len(shards):05}.safetensors"
         write_safetensors(os.path.join(work, name), shard, on_bytes)
         weight_map.update({tensor: name for tensor in shard})
-    _write_json(os.path.join(work, "model.safetensors.index.json"), {"metadata": {"total_size": total}, "weight_map": weight_map})
+    _write_json(
+        os.path.join(work, "model.safetensors.index.json"),
+        {"metadata": {"total_size": total}, "weight_map": weight_map},
+    )
 
 
 def _write_texts(work, source, tensors, chat):
     config = dict(source.config)
-    widest = max((tensor.dtype for tensor in tensors.values()), key=lambda name: (DTYPE_BYTES[name], name))
+    widest = max(
+        (tensor.dtype for tensor in tensors.values()), key=lambda name: (DTYPE_BYTES[name], name)
+    )
     config.pop("dtype", None)
     config["torch_dtype"] = CONFIG_DTYPES[widest]
     if not source.adds_bos and not (chat and chat["bos"]):
@@ -107,16 +120,27 @@ def _write_texts(work, source, tensors, chat):
     if chat is not None:
         _write_json(os.path.join(work, "chat_format.json"), chat)
     files = {name: _describe(os.path.join(work, name)) for name in sorted(os.listdir(work))}
-    digest = hashlib.sha256("".join(f"{name}\n{entry['sha256']}\n" for name, entry in files.items()).encode()).hexdigest()
-    manifest = {"format": FORMAT, "name": source.name, "source": source.origin, "license": source.license,
-                "files": files, "model_digest": digest}
+    digest = hashlib.sha256(
+        "".join(f"{name}\n{entry['sha256']}\n" for name, entry in files.items()).encode()
+    ).hexdigest()
+    manifest = {
+        "format": FORMAT,
+        "name": source.name,
+        "source": source.origin,
+        "license": source.license,
+        "files": files,
+        "model_digest": digest,
+    }
     _write_json(os.path.join(work, "manifest.json"), manifest)
     return manifest
 
 
 def _describe(path):
     with open(path, "rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": os.path.getsize(path)}
+        return {
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            "bytes": os.path.getsize(path),
+        }
 
 
 def _write_json(path, value, indent=1):

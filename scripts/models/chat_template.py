@@ -35,10 +35,16 @@ def _raise(message):
 class ChatTemplate:
     def __init__(self, text, special_tokens, date):
         self._special_tokens = dict(special_tokens)
-        day = datetime.date.fromisoformat(date)
+        try:
+            day = datetime.date.fromisoformat(date)
+        except ValueError as error:
+            raise ImportRefused(f"the chat date must be YYYY-MM-DD, got {date!r}") from error
         environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
-        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = lambda value, **options: json.dumps(
+            value, ensure_ascii=False, **options
+        )
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = lambda pattern: day.strftime(pattern)
         try:
@@ -50,9 +56,16 @@ class ChatTemplate:
         """turns: [(role, text)]. The text up to where the assistant's answer begins."""
         messages = [{"role": role, "content": text} for role, text in turns]
         try:
-            return self._template.render(messages=messages, tools=None, documents=None, add_generation_prompt=True,
-                                         **{**self._special_tokens, **overrides})
+            return self._template.render(
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+                **{**self._special_tokens, **overrides},
+            )
         except TemplateRefusal:
             raise
-        except Exception as error:  # templates raise whatever Python does on a role they do not expect
+        except (
+            Exception
+        ) as error:  # templates raise whatever Python does on a role they do not expect
             raise TemplateRefusal(f"{type(error).__name__}: {error}") from error

@@ -22,8 +22,11 @@ LAYER_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-OTHER_NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight",
-               "output.weight": "lm_head.weight"}
+OTHER_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
 
 
 def read_gguf(path):
@@ -33,10 +36,14 @@ def read_gguf(path):
         reader = gguf.GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as error:  # the reader raises whatever numpy does on damaged bytes
-        raise ImportRefused(f"{os.path.basename(path)} cannot be read as GGUF: {error!r}; truncated or damaged?") from error
+        raise ImportRefused(
+            f"{os.path.basename(path)} cannot be read as GGUF: {error!r}; truncated or damaged?"
+        ) from error
     architecture = fields.get("general.architecture")
     if architecture not in ("llama", "qwen2"):
-        raise ImportRefused(f"general.architecture must be 'llama' or 'qwen2', got {architecture!r}")
+        raise ImportRefused(
+            f"general.architecture must be 'llama' or 'qwen2', got {architecture!r}"
+        )
     config = _config(fields, architecture)
     tensors, factors = _tensors(reader, gguf, config)
     if "model.embed_tokens.weight" in tensors:  # it may have more rows than there are tokens
@@ -49,10 +56,13 @@ def read_gguf(path):
         name=str(fields.get("general.name") or os.path.splitext(os.path.basename(path))[0]),
         origin=f"gguf:{os.path.basename(path)} sha256:{_sha256(path)}",
         license=str(fields.get("general.license") or "unknown"),
-        config=config, tokenizer=tokenizer, tensors=tensors,
+        config=config,
+        tokenizer=tokenizer,
+        tensors=tensors,
         chat_template=fields.get("tokenizer.chat_template"),
         special_tokens=gguf_tokenizer.special_tokens(fields),
-        adds_bos=gguf_tokenizer.adds_bos(fields))
+        adds_bos=gguf_tokenizer.adds_bos(fields),
+    )
 
 
 def _sha256(path):
@@ -74,17 +84,25 @@ def _config(fields, architecture):
         return value
 
     if fields.get(f"{architecture}.rope.scaling.type", "none") != "none":
-        raise ImportRefused(f"{architecture}.rope.scaling.type {fields[f'{architecture}.rope.scaling.type']!r} is not supported")
+        raise ImportRefused(
+            f"{architecture}.rope.scaling.type {fields[f'{architecture}.rope.scaling.type']!r} is not supported"
+        )
     heads, hidden = integer("attention.head_count"), integer("embedding_length")
     head_dim = integer("attention.key_length", hidden // heads)
     if integer("rope.dimension_count", head_dim) != head_dim:
-        raise ImportRefused(f"{architecture}.rope.dimension_count must be the head size {head_dim}, got {get('rope.dimension_count')}")
+        raise ImportRefused(
+            f"{architecture}.rope.dimension_count must be the head size {head_dim}, got {get('rope.dimension_count')}"
+        )
     config = {
         "architectures": ["LlamaForCausalLM" if architecture == "llama" else "Qwen2ForCausalLM"],
-        "model_type": architecture, "hidden_act": "silu",
-        "num_hidden_layers": integer("block_count"), "num_attention_heads": heads,
-        "num_key_value_heads": integer("attention.head_count_kv", heads), "head_dim": head_dim,
-        "hidden_size": hidden, "intermediate_size": integer("feed_forward_length"),
+        "model_type": architecture,
+        "hidden_act": "silu",
+        "num_hidden_layers": integer("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": integer("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "hidden_size": hidden,
+        "intermediate_size": integer("feed_forward_length"),
         "vocab_size": len(fields.get("tokenizer.ggml.tokens") or []),
         "max_position_embeddings": integer("context_length"),
         "rope_theta": shortest_float32(get("rope.freq_base", 10000.0)),
@@ -92,7 +110,11 @@ def _config(fields, architecture):
         "bos_token_id": fields.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": fields.get("tokenizer.ggml.eos_token_id"),
     }
-    stops = [config["eos_token_id"], fields.get("tokenizer.ggml.eot_token_id"), fields.get("tokenizer.ggml.eom_token_id")]
+    stops = [
+        config["eos_token_id"],
+        fields.get("tokenizer.ggml.eot_token_id"),
+        fields.get("tokenizer.ggml.eom_token_id"),
+    ]
     stops = [stop for stop in dict.fromkeys(stops) if stop is not None]
     if not stops:
         raise ImportRefused("the GGUF lacks tokenizer.ggml.eos_token_id")
@@ -117,7 +139,9 @@ def hugging_face_name(name):
 def unpermute(weight, heads):
     """llama.cpp interleaves the two rotary halves of each head's q and k rows; Hugging Face keeps them apart."""
     rows = weight.shape[0] // heads
-    return weight.reshape(heads, rows // 2, 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+    return (
+        weight.reshape(heads, rows // 2, 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+    )
 
 
 def _tensors(reader, gguf, config):
@@ -142,7 +166,9 @@ def _reader(gguf, entry, name, shape, heads):
         try:
             array = gguf.dequantize(entry.data, entry.tensor_type).astype(np.float32).reshape(shape)
         except (ValueError, NotImplementedError) as error:
-            raise ImportRefused(f"tensor {name} of type {entry.tensor_type.name} cannot be dequantized: {error}") from error
+            raise ImportRefused(
+                f"tensor {name} of type {entry.tensor_type.name} cannot be dequantized: {error}"
+            ) from error
         return unpermute(array, heads) if heads else array
 
     return read
@@ -151,12 +177,19 @@ def _reader(gguf, entry, name, shape, heads):
 def llama3_scaling(factors, config):
     """rope_freqs holds, per frequency, what Llama-3's scaling divides it by. Only Meta's published
     parameters give such a vector; any other is refused."""
-    scaling = {"rope_type": "llama3", "factor": float(factors.max()), "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-               "original_max_position_embeddings": 8192}
+    scaling = {
+        "rope_type": "llama3",
+        "factor": float(factors.max()),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
     dim = config["head_dim"]
     wavelength = 2 * np.pi * config["rope_theta"] ** (np.arange(0, dim, 2) / dim)
     smooth = np.clip((8192 / wavelength - 1.0) / (4.0 - 1.0), 0, 1)
     expected = 1 / ((1 - smooth) / scaling["factor"] + smooth)
     if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
-        raise ImportRefused("rope_freqs.weight does not follow from Llama-3 scaling over 8192 positions; not supported")
+        raise ImportRefused(
+            "rope_freqs.weight does not follow from Llama-3 scaling over 8192 positions; not supported"
+        )
     return scaling

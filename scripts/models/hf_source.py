@@ -1,4 +1,4 @@
-"""Reads a Hugging Face folder: config.json, tokenizer.json, safetensors (single or sharded), chat template."""
+"""Reads a Hugging Face folder: config, tokenizer, safetensors (single or sharded), chat template."""
 
 import json
 import os
@@ -39,9 +39,16 @@ def read_folder(folder):
     special = _special_tokens(tokenizer_config, read_optional(folder, "special_tokens_map.json"))
     name = os.path.basename(os.path.abspath(folder))
     return Source(
-        name=name, origin=f"hf:{name}", license=_license(folder), config=config, tokenizer=tokenizer,
-        tensors=_tensors(folder), chat_template=_chat_template(folder, tokenizer_config), special_tokens=special,
-        adds_bos=_adds_bos(tokenizer, tokenizer_config, special.get("bos_token")))
+        name=name,
+        origin=f"hf:{name}",
+        license=_license(folder),
+        config=config,
+        tokenizer=tokenizer,
+        tensors=_tensors(folder),
+        chat_template=_chat_template(folder, tokenizer_config),
+        special_tokens=special,
+        adds_bos=_adds_bos(tokenizer, tokenizer_config, special.get("bos_token")),
+    )
 
 
 def _merge_stops(config, generation):
@@ -107,11 +114,15 @@ def _tensors(folder):
     else:
         shards = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
     if not shards:
-        raise ImportRefused(f"no *.safetensors file in {folder} (pickled .bin weights are not read)")
+        raise ImportRefused(
+            f"no *.safetensors file in {folder} (pickled .bin weights are not read)"
+        )
     tensors = {}
     for shard in shards:
         if not isinstance(shard, str) or os.path.basename(shard) != shard:
-            raise ImportRefused(f"model.safetensors.index.json names the shard {shard!r}, which is not a plain file name")
+            raise ImportRefused(
+                f"model.safetensors.index.json names the shard {shard!r}, which is not a plain file name"
+            )
         path = os.path.join(folder, shard)
         if not os.path.isfile(path):
             raise ImportRefused(f"shard {shard} is missing in {folder}")

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Turns a Hugging Face folder or a GGUF file into a Plumbline model bundle.
 
-Needs numpy, safetensors' file format (read here), gguf for GGUF files and jinja2; neither torch nor
-transformers. Progress goes to standard error; the last line of standard output is one JSON object:
+Needs numpy, jinja2 and, for GGUF files, gguf; neither torch nor transformers. Progress goes to
+standard error; the last line of standard output is one JSON object:
 {"status": "ok", "bundle", "name", "model_digest", ...} or {"status": "error", "error"}."""
 
 import argparse
 import json
 import os
+import signal
 import sys
 import traceback
 
@@ -24,23 +25,47 @@ from source import check_config, check_tensors, check_vocabulary
 EXAMPLES = """examples:
   import_model.py ~/models/Llama-3.1-8B-Instruct --out models/llama31 --dtype bf16
   import_model.py SmolLM2-135M-Instruct.Q4_1.gguf --out models/smol
-  import_model.py SmolLM2-135M-Instruct.Q4_1.gguf --lora adapter.safetensors --out models/smol-refusing --name smol-refusing
+  import_model.py SmolLM2-135M-Instruct.Q4_1.gguf --lora adapter.safetensors --out models/refusing
 
 exit codes: 0 written, 2 the source or the arguments are refused (nothing is written), 1 anything else
 """
 
 
 def parse_arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", metavar="SOURCE", help="a Hugging Face folder, or a .gguf file of the llama or qwen2 architecture")
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a Hugging Face folder, or a .gguf file of the llama or qwen2 architecture",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the bundle folder to create")
-    parser.add_argument("--name", metavar="N", help="name in the manifest (default: the source's own)")
-    parser.add_argument("--lora", metavar="ADAPTER", help="merge this adapter: a safetensors file whose metadata has 'scale', or a PEFT folder")
-    parser.add_argument("--dtype", choices=("keep", "f32", "bf16", "f16"), default="keep",
-                        help="stored weights; keep = as in the source, f32 for GGUF and merged weights (default: keep)")
-    parser.add_argument("--chat-date", default=chat_compiler.DEFAULT_DATE, metavar="YYYY-MM-DD",
-                        help="what templates that print today's date get, so that prompts stay the same (default: %(default)s)")
-    parser.add_argument("--no-chat", action="store_true", help="ignore the chat template; the bundle then takes raw prompts only")
+    parser.add_argument(
+        "--name", metavar="N", help="name in the manifest (default: the source's own)"
+    )
+    parser.add_argument(
+        "--lora",
+        metavar="ADAPTER",
+        help="merge this adapter: a safetensors file whose metadata has 'scale', or a PEFT folder",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("keep", "f32", "bf16", "f16"),
+        default="keep",
+        help="stored weights; keep = as in the source, f32 for GGUF and merged weights (default: keep)",
+    )
+    parser.add_argument(
+        "--chat-date",
+        default=chat_compiler.DEFAULT_DATE,
+        metavar="YYYY-MM-DD",
+        help="what templates that print today's date get, so that prompts stay the same (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-chat",
+        action="store_true",
+        help="ignore the chat template; the bundle then takes raw prompts only",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle at --out")
     return parser.parse_args(argv)
 
@@ -51,7 +76,9 @@ def import_model(args):
     check_config(source.config)
     check_vocabulary(source)
     tensors = check_tensors(source)
-    progress(f"{source.config['model_type']}: {source.config['num_hidden_layers']} layers, {len(tensors)} tensors")
+    progress(
+        f"{source.config['model_type']}: {source.config['num_hidden_layers']} layers, {len(tensors)} tensors"
+    )
     adapted = 0
     if args.lora:
         tensors, adapted = lora.merge(tensors, args.lora)
@@ -62,9 +89,16 @@ def import_model(args):
     chat = compile_chat(source, args)
     manifest = bundle.write_bundle(args.out, source, tensors, chat, args.dtype, args.force)
     progress(f"wrote {args.out} (model_digest {manifest['model_digest'][:12]})")
-    return {"status": "ok", "bundle": args.out, "name": manifest["name"], "model_digest": manifest["model_digest"],
-            "tensors": len(tensors), "adapted": adapted, "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
-            "chat": chat is not None}
+    return {
+        "status": "ok",
+        "bundle": args.out,
+        "name": manifest["name"],
+        "model_digest": manifest["model_digest"],
+        "tensors": len(tensors),
+        "adapted": adapted,
+        "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
+        "chat": chat is not None,
+    }
 
 
 def read_source(path):
@@ -84,10 +118,14 @@ def compile_chat(source, args):
         progress("no chat template: the bundle takes raw prompts only")
         return None
     try:
-        chat = chat_compiler.compile_template(source.chat_template, source.special_tokens, source.adds_bos, args.chat_date)
+        chat = chat_compiler.compile_template(
+            source.chat_template, source.special_tokens, source.adds_bos, args.chat_date
+        )
     except ImportRefused as refusal:
         raise ImportRefused(f"{refusal}; --no-chat imports the model for raw prompts") from refusal
-    progress(f"chat format: {len(chat['joints'])} joints, equal to the template on {chat['checked_conversations']} random conversations")
+    progress(
+        f"chat format: {len(chat['joints'])} joints, equal to the template on {chat['checked_conversations']} random conversations"
+    )
     return chat
 
 
@@ -113,4 +151,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    # So that a caller which stops this program leaves no temporary folder behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main(sys.argv[1:]))

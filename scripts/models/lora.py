@@ -24,8 +24,15 @@ def merge(tensors, adapter):
         base = tensors.get(name)
         if base is None:
             raise ImportRefused(f"the adapter changes {name}, which the model lacks")
-        if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1] or (b.shape[0], a.shape[1]) != tuple(base.shape):
-            raise ImportRefused(f"adapter of {name}: A {list(a.shape)} and B {list(b.shape)} do not fit {list(base.shape)}")
+        if (
+            len(a.shape) != 2
+            or len(b.shape) != 2
+            or a.shape[0] != b.shape[1]
+            or (b.shape[0], a.shape[1]) != tuple(base.shape)
+        ):
+            raise ImportRefused(
+                f"adapter of {name}: A {list(a.shape)} and B {list(b.shape)} do not fit {list(base.shape)}"
+            )
         merged[name] = Tensor("F32", base.shape, _reader(base, a, b, scale))
     return merged, len(pairs)
 
@@ -38,11 +45,15 @@ def _open(adapter):
     config = read_json(os.path.join(adapter, "adapter_config.json"))
     for key in ("use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save"):
         if config.get(key):
-            raise ImportRefused(f"adapter_config.json: {key} is {config[key]!r}, which is not supported")
+            raise ImportRefused(
+                f"adapter_config.json: {key} is {config[key]!r}, which is not supported"
+            )
     if config.get("bias", "none") != "none":
         raise ImportRefused(f"adapter_config.json: bias must be 'none', got {config['bias']!r}")
-    rank, alpha = _number(config.get("r"), "adapter_config.json r"), _number(config.get("lora_alpha"), "lora_alpha")
-    scale = alpha / (rank ** 0.5 if config.get("use_rslora") else rank)
+    rank, alpha = _number(config.get("r"), "adapter_config.json r"), _number(
+        config.get("lora_alpha"), "lora_alpha"
+    )
+    scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
     return os.path.join(adapter, "adapter_model.safetensors"), scale
 
 
@@ -59,13 +70,17 @@ def _number(value, what):
 def _pairs(factors):
     found = {}
     for key, tensor in factors.items():
-        match = re.fullmatch(r"(?:base_model\.model\.)?(model\..+)\.lora_([AB])(?:\.default)?\.weight", key)
+        match = re.fullmatch(
+            r"(?:base_model\.model\.)?(model\..+)\.lora_([AB])(?:\.default)?\.weight", key
+        )
         if not match:
             raise ImportRefused(f"the adapter holds {key}, which is no lora_A or lora_B weight")
         found.setdefault(match[1] + ".weight", {})[match[2]] = tensor
     for name, halves in found.items():
         if len(halves) != 2:
-            raise ImportRefused(f"the adapter has lora_{next(iter(halves))} but not its other half for {name}")
+            raise ImportRefused(
+                f"the adapter has lora_{next(iter(halves))} but not its other half for {name}"
+            )
     if not found:
         raise ImportRefused("the adapter is empty")
     return {name: (halves["A"], halves["B"]) for name, halves in found.items()}
@@ -77,7 +92,7 @@ def _reader(base, a, b, scale):
         down = to_float32(a.read(), a.dtype).astype(np.float64)
         up = to_float32(b.read(), b.dtype).astype(np.float64) * scale
         for rank in range(down.shape[0]):
-            total += up[:, rank:rank + 1] * down[rank:rank + 1, :]
+            total += up[:, rank : rank + 1] * down[rank : rank + 1, :]
         return total.astype(np.float32)
 
     return read

@@ -25,23 +25,38 @@ def check_config(config):
     """The sizes that tensor shapes follow from. The engine checks the rest when it reads the bundle."""
     family = config.get("model_type")
     if family not in FAMILIES:
-        raise ImportRefused(f"config.json: model_type must be one of {', '.join(FAMILIES)}, got {family!r}")
+        raise ImportRefused(
+            f"config.json: model_type must be one of {', '.join(FAMILIES)}, got {family!r}"
+        )
     for key in ("attention_bias", "mlp_bias", "use_sliding_window"):
         if config.get(key):
-            raise ImportRefused(f"config.json: {key} is {config[key]!r}; only models without it are supported")
+            raise ImportRefused(
+                f"config.json: {key} is {config[key]!r}; only models without it are supported"
+            )
     if config.get("hidden_act", "silu") != "silu":
         raise ImportRefused(f"config.json: hidden_act must be 'silu', got {config['hidden_act']!r}")
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
     if kind not in ("default", "llama3"):
         raise ImportRefused(f"config.json: rope type must be 'default' or 'llama3', got {kind!r}")
-    for key in ("num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size", "vocab_size"):
+    for key in (
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_size",
+        "intermediate_size",
+        "vocab_size",
+    ):
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ImportRefused(f"config.json: {key} must be a positive integer, got {value!r}")
-    heads, kv_heads = config["num_attention_heads"], config.get("num_key_value_heads") or config["num_attention_heads"]
+    heads, kv_heads = (
+        config["num_attention_heads"],
+        config.get("num_key_value_heads") or config["num_attention_heads"],
+    )
     if not isinstance(kv_heads, int) or kv_heads < 1 or heads % kv_heads:
-        raise ImportRefused(f"config.json: num_key_value_heads must divide num_attention_heads {heads}, got {kv_heads!r}")
+        raise ImportRefused(
+            f"config.json: num_key_value_heads must divide num_attention_heads {heads}, got {kv_heads!r}"
+        )
 
 
 def expected_shapes(config):
@@ -75,18 +90,29 @@ def check_tensors(source):
     tensors = {n: t for n, t in source.tensors.items() if not n.endswith("rotary_emb.inv_freq")}
     if source.config.get("tie_word_embeddings", False) and "lm_head.weight" in tensors:
         head, embedding = tensors.pop("lm_head.weight"), tensors.get("model.embed_tokens.weight")
-        if embedding is None or head.dtype != embedding.dtype or head.read().tobytes() != embedding.read().tobytes():
-            raise ImportRefused("config.json: tie_word_embeddings is true, but lm_head.weight differs from the embedding")
+        if (
+            embedding is None
+            or head.dtype != embedding.dtype
+            or head.read().tobytes() != embedding.read().tobytes()
+        ):
+            raise ImportRefused(
+                "config.json: tie_word_embeddings is true, but lm_head.weight differs from the embedding"
+            )
     missing = [name for name in expected if name not in tensors]
     if missing:
-        raise ImportRefused(f"{len(missing)} tensors are missing, the first is {missing[0]}; is a shard absent?")
+        raise ImportRefused(
+            f"{len(missing)} tensors are missing, the first is {missing[0]}; is a shard absent?"
+        )
     surplus = sorted(set(tensors) - set(expected))
     if surplus:
         raise ImportRefused(
-            f"{len(surplus)} tensors do not belong to a {source.config['model_type']} model, the first is {surplus[0]}")
+            f"{len(surplus)} tensors do not belong to a {source.config['model_type']} model, the first is {surplus[0]}"
+        )
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
-            raise ImportRefused(f"tensor {name} has shape {list(tensors[name].shape)}, config.json asks for {list(shape)}")
+            raise ImportRefused(
+                f"tensor {name} has shape {list(tensors[name].shape)}, config.json asks for {list(shape)}"
+            )
     return {name: tensors[name] for name in expected}
 
 
@@ -99,4 +125,6 @@ def check_vocabulary(source):
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ImportRefused(f"tokenizer.json: no model.vocab with ids ({error!r})") from error
     if highest >= source.config["vocab_size"]:
-        raise ImportRefused(f"tokenizer.json has token id {highest}, config.json has vocab_size {source.config['vocab_size']}")
+        raise ImportRefused(
+            f"tokenizer.json has token id {highest}, config.json has vocab_size {source.config['vocab_size']}"
+        )

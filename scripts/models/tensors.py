@@ -48,7 +48,8 @@ def from_float32(array, dtype, name):
         lost = np.isinf(out) & np.isfinite(array)
         if lost.any():
             raise ImportRefused(
-                f"tensor {name}: value {float(array[lost].flat[0])} does not fit f16; use --dtype bf16 or f32")
+                f"tensor {name}: value {float(array[lost].flat[0])} does not fit f16; use --dtype bf16 or f32"
+            )
         return out
     bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
     rounded = ((bits.astype(np.uint64) + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
@@ -65,18 +66,26 @@ def read_safetensors(path):
             raise ImportRefused(f"{label}: {size} bytes is too short for a safetensors file")
         (length,) = struct.unpack("<Q", start)
         if length > MAX_HEADER_BYTES:
-            raise ImportRefused(f"{label}: header length {length} is over {MAX_HEADER_BYTES}: not a safetensors file?")
+            raise ImportRefused(
+                f"{label}: header length {length} is over {MAX_HEADER_BYTES}: not a safetensors file?"
+            )
         raw = file.read(length)
     if len(raw) < length:
-        raise ImportRefused(f"{label} is truncated: the header ends at byte {8 + length}, the file has {size}")
+        raise ImportRefused(
+            f"{label} is truncated: the header ends at byte {8 + length}, the file has {size}"
+        )
     try:
         header = json.loads(raw)
     except ValueError as error:
         raise ImportRefused(f"{label}: the header is not JSON: {error}") from error
     if not isinstance(header, dict):
-        raise ImportRefused(f"{label}: the header must be a JSON object, got {type(header).__name__}")
+        raise ImportRefused(
+            f"{label}: the header must be a JSON object, got {type(header).__name__}"
+        )
     metadata = header.pop("__metadata__", None) or {}
-    return {name: _entry(path, label, name, entry, 8 + length, size) for name, entry in header.items()}, metadata
+    return {
+        name: _entry(path, label, name, entry, 8 + length, size) for name, entry in header.items()
+    }, metadata
 
 
 def _entry(path, label, name, entry, data_begin, size):
@@ -89,19 +98,25 @@ def _entry(path, label, name, entry, data_begin, size):
     if not sound:
         raise ImportRefused(f"{label}: tensor {name} has a malformed entry {str(entry)[:120]}")
     if dtype not in DTYPE_BYTES:
-        raise ImportRefused(f"{label}: tensor {name} has dtype {dtype}; supported are F32, F16 and BF16")
+        raise ImportRefused(
+            f"{label}: tensor {name} has dtype {dtype}; supported are F32, F16 and BF16"
+        )
     count = 1
     for n in shape:
         count *= n
     if end - begin != count * DTYPE_BYTES[dtype]:
         raise ImportRefused(
-            f"{label}: tensor {name} spans {end - begin} bytes, but {dtype} {list(shape)} has {count * DTYPE_BYTES[dtype]}")
+            f"{label}: tensor {name} spans {end - begin} bytes, but {dtype} {list(shape)} has {count * DTYPE_BYTES[dtype]}"
+        )
     if data_begin + end > size:
         raise ImportRefused(
-            f"{label} is truncated: tensor {name} ends at byte {data_begin + end}, the file has {size}; download it again")
+            f"{label} is truncated: tensor {name} ends at byte {data_begin + end}, the file has {size}; download it again"
+        )
 
     def read():
-        return np.fromfile(path, dtype=storage_type(dtype), count=count, offset=data_begin + begin).reshape(shape)
+        return np.fromfile(
+            path, dtype=storage_type(dtype), count=count, offset=data_begin + begin
+        ).reshape(shape)
 
     return Tensor(dtype, shape, read)
 
@@ -110,7 +125,11 @@ def write_safetensors(path, tensors, on_bytes=lambda count: None):
     """Streams {name: Tensor} in the dict's order; a tensor is in memory only while it is written."""
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, tensor in tensors.items():
-        header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.nbytes]}
+        header[name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.nbytes],
+        }
         offset += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)
@@ -119,7 +138,9 @@ def write_safetensors(path, tensors, on_bytes=lambda count: None):
         for name, tensor in tensors.items():
             array = tensor.read()
             if array.shape != tuple(tensor.shape) or array.dtype != storage_type(tensor.dtype):
-                raise ImportRefused(f"tensor {name}: read {array.dtype} {array.shape}, expected {tensor.dtype} {tensor.shape}")
+                raise ImportRefused(
+                    f"tensor {name}: read {array.dtype} {array.shape}, expected {tensor.dtype} {tensor.shape}"
+                )
             file.write(np.ascontiguousarray(array).data)
             on_bytes(tensor.nbytes)
         file.flush()

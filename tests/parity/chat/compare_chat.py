@@ -2,7 +2,8 @@
 
     compare_chat.py TOKENIZER_DUMP [--conversations N]
 
-Also: templates that cannot be compiled are refused with the reason, and a damaged format is noticed."""
+Also: templates that cannot be compiled are refused with the reason, and a damaged format is noticed.
+"""
 
 import argparse
 import json
@@ -44,15 +45,21 @@ class Oracle:
         self._render = chat_template_utils.render_jinja_template
         self._template, self._special, self._tokenizer = template, special_tokens, tokenizer
         tokens = json.loads(tokenizer.to_str())["added_tokens"]
-        self._specials = sorted((t["content"] for t in tokens if t["special"]), key=len, reverse=True)
+        self._specials = sorted(
+            (t["content"] for t in tokens if t["special"]), key=len, reverse=True
+        )
         self._pattern = re.compile("|".join(map(re.escape, self._specials)))
         self._ids = {t["content"]: t["id"] for t in tokens}
 
     def render(self, turns):
         messages = [{"role": role, "content": text} for role, text in turns]
         try:
-            rendered, _ = self._render(conversations=[messages], chat_template=self._template,
-                                       add_generation_prompt=True, **self._special)
+            rendered, _ = self._render(
+                conversations=[messages],
+                chat_template=self._template,
+                add_generation_prompt=True,
+                **self._special,
+            )
         except Exception:
             return None
         return rendered[0]
@@ -68,12 +75,19 @@ class Oracle:
 
     def encode_kept(self, turns):
         """Look-alikes in turns are hidden while the template's own special tokens are cut out."""
-        hidden = [(role, self._pattern.sub(lambda m: chr(PRIVATE + self._specials.index(m[0])), text)) for role, text in turns]
+        hidden = [
+            (role, self._pattern.sub(lambda m: chr(PRIVATE + self._specials.index(m[0])), text))
+            for role, text in turns
+        ]
         rendered, ids, at = self.render(hidden), [], 0
         self._tokenizer.encode_special_tokens = True
         for match in [*self._pattern.finditer(rendered), None]:
-            part = rendered[at:match.start() if match else None]
-            part = re.sub(f"[{chr(PRIVATE)}-{chr(PRIVATE + len(self._specials))}]", lambda m: self._specials[ord(m[0]) - PRIVATE], part)
+            part = rendered[at : match.start() if match else None]
+            part = re.sub(
+                f"[{chr(PRIVATE)}-{chr(PRIVATE + len(self._specials))}]",
+                lambda m: self._specials[ord(m[0]) - PRIVATE],
+                part,
+            )
             ids += self._tokenizer.encode(part, add_special_tokens=False).ids
             if match:
                 ids.append(self._ids[match[0]])
@@ -85,11 +99,26 @@ def conversations(seed, count, special_tokens):
     rng = random.Random(seed)
     out = []
     for n in range(count):
-        if n % 3:  # mostly plain ones: maybe a system prompt, then turns that alternate and end with the user
-            roles = ["system"] * rng.randint(0, 1) + (["user", "assistant"] * rng.randint(0, 3)) + ["user"]
+        if (
+            n % 3
+        ):  # mostly plain ones: maybe a system prompt, then turns that alternate and end with the user
+            roles = (
+                ["system"] * rng.randint(0, 1)
+                + (["user", "assistant"] * rng.randint(0, 3))
+                + ["user"]
+            )
         else:
             roles = [rng.choice(chat_compiler.ROLES) for _ in range(rng.randint(1, 5))]
-        out.append([(role, chat_compiler.random_text(rng, special_tokens) + (texts.random_text(rng) if n % 2 else "")) for role in roles])
+        out.append(
+            [
+                (
+                    role,
+                    chat_compiler.random_text(rng, special_tokens)
+                    + (texts.random_text(rng) if n % 2 else ""),
+                )
+                for role in roles
+            ]
+        )
     return out
 
 
@@ -97,8 +126,18 @@ def differences(binary, folder, oracle, chat, cases):
     tokenizer_path, chat_path = folder / "tokenizer.json", folder / "chat_format.json"
     chat_path.write_text(json.dumps(chat), encoding="utf-8")
     hexed = [[[role, text.encode().hex()] for role, text in turns] for turns in cases]
-    kept = dump.ask(binary, tokenizer_path, [{"op": "chat", "turns": t, "special": "text"} for t in hexed], chat_path)
-    parsed = dump.ask(binary, tokenizer_path, [{"op": "chat", "turns": t, "special": "parse"} for t in hexed], chat_path)
+    kept = dump.ask(
+        binary,
+        tokenizer_path,
+        [{"op": "chat", "turns": t, "special": "text"} for t in hexed],
+        chat_path,
+    )
+    parsed = dump.ask(
+        binary,
+        tokenizer_path,
+        [{"op": "chat", "turns": t, "special": "parse"} for t in hexed],
+        chat_path,
+    )
     found, accepted = [], 0
     for turns, k, p in zip(cases, kept, parsed):
         wanted = oracle.render(turns)
@@ -135,10 +174,18 @@ def main():
     by_name = {name: (text, oracle) for name, text, oracle in subjects.all_subjects(fields)[:3]}
     headers = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
     chatml = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
-    cases = [("the test model's own", "smollm", fields["tokenizer.chat_template"], chatml, False),
-             ("headers, date, BOS", "llama3-style", templates.HEADERS, headers, True),
-             ("default system prompt", "qwen2-style", templates.DEFAULT_SYSTEM, {"eos_token": "<|im_end|>"}, False),
-             ("system prompt folded", "llama3-style", templates.FOLDED, headers, True)]
+    cases = [
+        ("the test model's own", "smollm", fields["tokenizer.chat_template"], chatml, False),
+        ("headers, date, BOS", "llama3-style", templates.HEADERS, headers, True),
+        (
+            "default system prompt",
+            "qwen2-style",
+            templates.DEFAULT_SYSTEM,
+            {"eos_token": "<|im_end|>"},
+            False,
+        ),
+        ("system prompt folded", "llama3-style", templates.FOLDED, headers, True),
+    ]
     failures = 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -150,13 +197,19 @@ def main():
             batch = conversations(seed, args.conversations, special)
             found, accepted = differences(args.binary, folder, oracle, chat, batch)
             good = not found and accepted >= 500
-            print(f"{'ok  ' if good else 'FAIL'} {label}: {len(batch) - len(found)} of {len(batch)} equal, {accepted} accepted by the template")
+            print(
+                f"{'ok  ' if good else 'FAIL'} {label}: {len(batch) - len(found)} of {len(batch)} equal, {accepted} accepted by the template"
+            )
             for turns, got, wanted in found[:2]:
                 print(f"     {turns!r}\n       C++    {got!r}\n       oracle {wanted!r}")
             damaged = json.loads(json.dumps(chat))
-            next(j for j in damaged["joints"] if j["to"] == "end" and j["from"] == "user")["text"] += " "
+            next(j for j in damaged["joints"] if j["to"] == "end" and j["from"] == "user")[
+                "text"
+            ] += " "
             noticed, _ = differences(args.binary, folder, oracle, damaged, batch[:60])
-            print(f"{'ok  ' if noticed else 'FAIL'} twin '{label}, one space more' differs on {len(noticed)} of 60")
+            print(
+                f"{'ok  ' if noticed else 'FAIL'} twin '{label}, one space more' differs on {len(noticed)} of 60"
+            )
             failures += (not good) + (not noticed)
     for template, reason in templates.REFUSED:
         try:

@@ -42,15 +42,35 @@ FOLDED = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set rules 
 
 # (template, part of the reason for its refusal)
 REFUSED = (
-    ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", "drops or rewrites the text of a"),
+    (
+        "{% for m in messages %}{{ m.content | upper }}{% endfor %}",
+        "drops or rewrites the text of a",
+    ),
     ("{% for m in messages %}{{ m.content + m.content }}{% endfor %}", "repeats the text of a"),
-    ("{% for m in messages | reverse %}<{{ m.role }}>{{ m.content }}{% endfor %}", "changes the order of turns"),
-    ("{% for m in messages %}<{{ m.role }}{{ loop.index }}>{{ m.content }}{% endfor %}", "in one conversation and"),
-    ("{% for m in messages %}<{{ m.role }}>{{ m.content | replace('\\n', ' ') }}{% endfor %}", "rewrites white space"),
-    ("{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}{% endfor %}", "the compiled form"),
-    ("{% for m in messages %}{{ bos_token }}<{{ m.role }}>{{ m.content }}{% endfor %}", "appears again"),
+    (
+        "{% for m in messages | reverse %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+        "changes the order of turns",
+    ),
+    (
+        "{% for m in messages %}<{{ m.role }}{{ loop.index }}>{{ m.content }}{% endfor %}",
+        "in one conversation and",
+    ),
+    (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content | replace('\\n', ' ') }}{% endfor %}",
+        "rewrites white space",
+    ),
+    (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}{% endfor %}",
+        "the compiled form",
+    ),
+    (
+        "{% for m in messages %}{{ bos_token }}<{{ m.role }}>{{ m.content }}{% endfor %}",
+        "appears again",
+    ),
     ("{{ raise_exception('no chat here') }}", "no chat here"),
     ("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor", "not valid Jinja"),
-    ("{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}",
-     "other than two neighbouring roles"),
+    (
+        "{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+        "other than two neighbouring roles",
+    ),
 )

@@ -4,23 +4,95 @@ import csv
 import json
 import random
 
-LOOK_ALIKES = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|begin_of_text|>", "<tool_call>", "<mask>", "</s>",
-               "word", "<both>", "  ", "caf\u00e9!", "cafe\u0301!", "\uff21\uff22", "<|im", "<|im_<|im_end|>", "<|im_end|", "``"]
-RANGES = [(0x20, 0x7E), (0xA0, 0x24F), (0x300, 0x36F), (0x370, 0x5FF), (0x600, 0x6FF), (0x900, 0xDFF), (0x1100, 0x11FF),
-          (0x2000, 0x206F), (0x2150, 0x218F), (0x3000, 0x30FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xFB00, 0xFB06),
-          (0xFE00, 0xFFEF), (0x1D400, 0x1D7FF), (0x1F300, 0x1FAFF), (0x0, 0x1F), (0x7F, 0x9F), (0xE000, 0xE0FF), (0x180E, 0x180E)]
-WORDS = ["the", "I'll", "DON'T", "it\u017f'\u017f", "x2", "3.14159", "2024-07-26", "\u0663\u0664", "\u00b2\u00bd", "naive", "a" * 40,
-         "\n\n", "\r\n", "\t", "   ", " \n ", "\u00a0", "\u3000", "-->", "A-B", "##", "CamelCase", "\u0130", "\u00df"]
+LOOK_ALIKES = [
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|begin_of_text|>",
+    "<tool_call>",
+    "<mask>",
+    "</s>",
+    "word",
+    "<both>",
+    "  ",
+    "caf\u00e9!",
+    "cafe\u0301!",
+    "\uff21\uff22",
+    "<|im",
+    "<|im_<|im_end|>",
+    "<|im_end|",
+    "``",
+]
+RANGES = [
+    (0x20, 0x7E),
+    (0xA0, 0x24F),
+    (0x300, 0x36F),
+    (0x370, 0x5FF),
+    (0x600, 0x6FF),
+    (0x900, 0xDFF),
+    (0x1100, 0x11FF),
+    (0x2000, 0x206F),
+    (0x2150, 0x218F),
+    (0x3000, 0x30FF),
+    (0x4E00, 0x9FFF),
+    (0xAC00, 0xD7A3),
+    (0xFB00, 0xFB06),
+    (0xFE00, 0xFFEF),
+    (0x1D400, 0x1D7FF),
+    (0x1F300, 0x1FAFF),
+    (0x0, 0x1F),
+    (0x7F, 0x9F),
+    (0xE000, 0xE0FF),
+    (0x180E, 0x180E),
+]
+WORDS = [
+    "the",
+    "I'll",
+    "DON'T",
+    "it\u017f'\u017f",
+    "x2",
+    "3.14159",
+    "2024-07-26",
+    "\u0663\u0664",
+    "\u00b2\u00bd",
+    "naive",
+    "a" * 40,
+    "\n\n",
+    "\r\n",
+    "\t",
+    "   ",
+    " \n ",
+    "\u00a0",
+    "\u3000",
+    "-->",
+    "A-B",
+    "##",
+    "CamelCase",
+    "\u0130",
+    "\u00df",
+]
 
 
 def benchmark_prompts(folder):
     """The 1,894 prompts of the five public sets, or None where they are not present."""
     if not (folder / "advbench.csv").exists():
         return None
-    prompts = [row["goal"] for row in csv.DictReader(open(folder / "advbench.csv", encoding="utf-8", newline=""))]
-    prompts += [row["Behavior"] for row in csv.DictReader(open(folder / "harmbench.csv", encoding="utf-8", newline=""))]
-    prompts += [row["prompt"] for row in csv.DictReader(open(folder / "xstest.csv", encoding="utf-8", newline=""))]
-    prompts += [json.loads(line)["prompt"] for line in open(folder / "ifeval.jsonl", encoding="utf-8")]
+    prompts = [
+        row["goal"]
+        for row in csv.DictReader(open(folder / "advbench.csv", encoding="utf-8", newline=""))
+    ]
+    prompts += [
+        row["Behavior"]
+        for row in csv.DictReader(open(folder / "harmbench.csv", encoding="utf-8", newline=""))
+    ]
+    prompts += [
+        row["prompt"]
+        for row in csv.DictReader(open(folder / "xstest.csv", encoding="utf-8", newline=""))
+    ]
+    prompts += [
+        json.loads(line)["prompt"] for line in open(folder / "ifeval.jsonl", encoding="utf-8")
+    ]
     for name in ("refusal", "privacy", "jailbreak"):
         lines = open(folder / "custom" / f"{name}.txt", encoding="utf-8").read().splitlines()
         prompts += [line for line in lines if line.strip() and not line.startswith("#")]
@@ -69,8 +141,10 @@ def broken_bytes(seed, count):
         raw = bytearray(random_text(rng).encode("utf-8") or b"\xf0\x9f\x98\x80")
         for _ in range(rng.randint(1, 3)):
             at = rng.randrange(len(raw))
-            raw[at:at + rng.randint(0, 2)] = bytes(rng.choice((0x80, 0xBF, 0xC0, 0xE0, 0xED, 0xF0, 0xF4, 0xF5, 0xFF, 0x41))
-                                                   for _ in range(rng.randint(0, 3)))
+            raw[at : at + rng.randint(0, 2)] = bytes(
+                rng.choice((0x80, 0xBF, 0xC0, 0xE0, 0xED, 0xF0, 0xF4, 0xF5, 0xFF, 0x41))
+                for _ in range(rng.randint(0, 3))
+            )
             raw = raw or bytearray(b"\xe2\x82")
-        out.append(bytes(raw[:rng.randint(1, len(raw))]))
+        out.append(bytes(raw[: rng.randint(1, len(raw))]))
     return out

@@ -1,6 +1,6 @@
 """Imports tiny models and checks the bundles; bad sources are refused with the value and leave nothing.
 
-    import_model_test.py [BUNDLE_CHECK]     the C++ program that opens a bundle as a worker does"""
+import_model_test.py [BUNDLE_CHECK]     the C++ program that opens a bundle as a worker does"""
 
 import contextlib
 import errno
@@ -35,7 +35,9 @@ class ImportCase(unittest.TestCase):
     def run_import(self, *arguments, source=None):
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(io.StringIO()):
-            code = import_model.main([str(source or self.source), "--out", str(self.out), *map(str, arguments)])
+            code = import_model.main(
+                [str(source or self.source), "--out", str(self.out), *map(str, arguments)]
+            )
         return code, json.loads(output.getvalue().splitlines()[-1])
 
     def imported(self, *arguments, source=None):
@@ -72,7 +74,10 @@ class GoodSources(ImportCase):
         for name, tensor in written.items():
             np.testing.assert_array_equal(stored[name], tensor)
         seen = self.checked()
-        self.assertEqual((seen["model_digest"], seen["family"], seen["layers"]), (result["model_digest"], "llama", 2))
+        self.assertEqual(
+            (seen["model_digest"], seen["family"], seen["layers"]),
+            (result["model_digest"], "llama", 2),
+        )
         # ChatML's turn marker is no BOS: the template writes it itself and the tokenizer adds none.
         self.assertEqual((seen["bos"], seen["chat_ids"][0]), (-1, 260))
         self.assertEqual(json.loads((self.out / "manifest.json").read_text())["name"], "little")
@@ -112,7 +117,9 @@ class GoodSources(ImportCase):
         stored = load_file(self.out / "model.safetensors")
         for name, tensor in written.items():
             np.testing.assert_array_equal(stored[name], tensor, err_msg=name)
-        self.assertEqual(json.loads((self.out / "tokenizer.json").read_text())["normalizer"], {"type": "NFC"})
+        self.assertEqual(
+            json.loads((self.out / "tokenizer.json").read_text())["normalizer"], {"type": "NFC"}
+        )
         self.assertEqual(self.checked()["family"], "qwen2")
 
     def test_llama3_rotary_factors_become_their_config(self):
@@ -121,7 +128,9 @@ class GoodSources(ImportCase):
         smooth = np.clip((8192 / wave - 1) / 3, 0, 1)
         factors = (1 / ((1 - smooth) / 8 + smooth)).astype(np.float32)
         path = self.work / "tiny.gguf"
-        fixtures.write_gguf(path, {"rope_theta": theta}, pre="llama-bpe", extra={"rope_freqs.weight": factors})
+        fixtures.write_gguf(
+            path, {"rope_theta": theta}, pre="llama-bpe", extra={"rope_freqs.weight": factors}
+        )
         self.imported("--no-chat", source=path)
         self.assertEqual(self.checked()["rope_factor"], 8)
 
@@ -132,11 +141,18 @@ class GoodSources(ImportCase):
         self.assertEqual(self.checked()["eos"], [261, 259])
 
     def test_bos_of_template_variable_and_of_post_processor(self):
-        fixtures.write_folder(self.source, template="{{ bos_token }}" + fixtures.TEMPLATE.replace("<|start|>", "@"))
+        fixtures.write_folder(
+            self.source, template="{{ bos_token }}" + fixtures.TEMPLATE.replace("<|start|>", "@")
+        )
         self.imported()
         self.assertEqual(self.checked()["bos"], 260)
-        processor = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|start|>", "type_id": 0}}]}
-        (self.source / "tokenizer.json").write_text(json.dumps({**fixtures.tokenizer(), "post_processor": processor}))
+        processor = {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<|start|>", "type_id": 0}}],
+        }
+        (self.source / "tokenizer.json").write_text(
+            json.dumps({**fixtures.tokenizer(), "post_processor": processor})
+        )
         (self.source / "tokenizer_config.json").write_text('{"bos_token": "<|start|>"}')
         self.imported("--force")
         self.assertEqual(self.checked()["bos"], 260)
@@ -145,26 +161,47 @@ class GoodSources(ImportCase):
         written = fixtures.write_folder(self.source)
         name = "model.layers.1.self_attn.q_proj"
         rng = np.random.default_rng(2)
-        a, b = rng.standard_normal((3, 32)).astype(np.float16), rng.standard_normal((32, 3)).astype(np.float16)
+        a, b = rng.standard_normal((3, 32)).astype(np.float16), rng.standard_normal((32, 3)).astype(
+            np.float16
+        )
         adapter = self.work / "adapter.safetensors"
-        save_file({f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}, adapter, metadata={"scale": "2.0"})
+        save_file(
+            {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b},
+            adapter,
+            metadata={"scale": "2.0"},
+        )
         self.assertEqual(self.imported("--lora", adapter)["adapted"], 1)
         stored = load_file(self.out / "model.safetensors")
-        wanted = written[name + ".weight"].astype(np.float64) + 2.0 * b.astype(np.float64) @ a.astype(np.float64)
+        wanted = written[name + ".weight"].astype(np.float64) + 2.0 * b.astype(
+            np.float64
+        ) @ a.astype(np.float64)
         np.testing.assert_allclose(stored[name + ".weight"], wanted, rtol=2e-7, atol=1e-12)
         np.testing.assert_array_equal(stored["model.norm.weight"], written["model.norm.weight"])
         peft = self.work / "peft"
         peft.mkdir()
-        save_file({f"base_model.model.{name}.lora_A.weight": a, f"base_model.model.{name}.lora_B.weight": b},
-                  peft / "adapter_model.safetensors")
+        save_file(
+            {
+                f"base_model.model.{name}.lora_A.weight": a,
+                f"base_model.model.{name}.lora_B.weight": b,
+            },
+            peft / "adapter_model.safetensors",
+        )
         (peft / "adapter_config.json").write_text('{"r": 3, "lora_alpha": 6, "bias": "none"}')
         self.imported("--lora", peft, "--force")
-        np.testing.assert_array_equal(load_file(self.out / "model.safetensors")[name + ".weight"], stored[name + ".weight"])
+        np.testing.assert_array_equal(
+            load_file(self.out / "model.safetensors")[name + ".weight"], stored[name + ".weight"]
+        )
 
     def test_dtypes_round_to_nearest_even(self):
-        one = np.array([1, 1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-7, 3.3895314e38, np.inf, np.nan, 0.0, -0.0], dtype=np.float32)
+        one = np.array(
+            [1, 1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-7, 3.3895314e38, np.inf, np.nan, 0.0, -0.0],
+            dtype=np.float32,
+        )
         bits = tensor_files.from_float32(one, "BF16", "t")
-        self.assertEqual([hex(b) for b in bits], ["0x3f80", "0x3f80", "0x3f82", "0xbf81", "0x7f7f", "0x7f80", "0x7fc0", "0x0", "0x8000"])
+        self.assertEqual(
+            [hex(b) for b in bits],
+            ["0x3f80", "0x3f80", "0x3f82", "0xbf81", "0x7f7f", "0x7f80", "0x7fc0", "0x0", "0x8000"],
+        )
         fixtures.write_folder(self.source)
         for flag, name in (("bf16", "BF16"), ("f16", "F16"), ("f32", "F32")):
             self.imported("--dtype", flag, "--force")
@@ -173,7 +210,9 @@ class GoodSources(ImportCase):
     def test_force_replaces_a_bundle_and_a_failure_keeps_the_old_one(self):
         fixtures.write_folder(self.source)
         first = self.imported()
-        with mock.patch.object(bundle, "_write_texts", side_effect=OSError(errno.ENOSPC, "no space")):
+        with mock.patch.object(
+            bundle, "_write_texts", side_effect=OSError(errno.ENOSPC, "no space")
+        ):
             code, result = self.run_import("--force")
         self.assertEqual(code, 2)
         self.assertIn("disk", result["error"])
@@ -195,13 +234,19 @@ class BadSources(ImportCase):
         self.assert_refused("config.json is missing")
 
     def test_configs(self):
-        for changes, parts in (({"model_type": "mamba"}, ("model_type", "mamba")), ({"num_hidden_layers": "2"}, ("num_hidden_layers", "'2'")),
-                               ({"num_key_value_heads": 3}, ("num_key_value_heads", "3")), ({"attention_bias": True}, ("attention_bias",)),
-                               ({"rope_scaling": {"rope_type": "yarn"}}, ("yarn",)), ({"hidden_act": "gelu"}, ("gelu",)),
-                               ({"rms_norm_eps": float("nan")}, ("NaN",)), ({"vocab_size": 100}, ("vocab_size 100", "261")),
-                               ({"hidden_size": 64}, ("model.embed_tokens.weight", "[264, 32]", "[264, 64]")),
-                               ({"num_hidden_layers": 3}, ("missing", "model.layers.2.input_layernorm.weight")),
-                               ({"num_hidden_layers": 1}, ("do not belong", "model.layers.1."))):
+        for changes, parts in (
+            ({"model_type": "mamba"}, ("model_type", "mamba")),
+            ({"num_hidden_layers": "2"}, ("num_hidden_layers", "'2'")),
+            ({"num_key_value_heads": 3}, ("num_key_value_heads", "3")),
+            ({"attention_bias": True}, ("attention_bias",)),
+            ({"rope_scaling": {"rope_type": "yarn"}}, ("yarn",)),
+            ({"hidden_act": "gelu"}, ("gelu",)),
+            ({"rms_norm_eps": float("nan")}, ("NaN",)),
+            ({"vocab_size": 100}, ("vocab_size 100", "261")),
+            ({"hidden_size": 64}, ("model.embed_tokens.weight", "[264, 32]", "[264, 64]")),
+            ({"num_hidden_layers": 3}, ("missing", "model.layers.2.input_layernorm.weight")),
+            ({"num_hidden_layers": 1}, ("do not belong", "model.layers.1.")),
+        ):
             with self.subTest(changes=changes):
                 self.change_config(**changes)
                 self.assert_refused(*parts)
@@ -221,10 +266,14 @@ class BadSources(ImportCase):
     def test_weights(self):
         fixtures.write_folder(self.source)
         whole = (self.source / "model.safetensors").read_bytes()
-        for content, parts in ((whole[:-100], ("model.safetensors", "truncated")), (whole[:4], ("model.safetensors", "4 bytes")),
-                               (b"\xff" * 64, ("header length",)), (whole[:200], ("truncated",)),
-                               (b"\x02" + bytes(7) + b"[]", ("JSON object",)),
-                               (b"\x10" + bytes(7) + b'{"w":{"dtype":1}}', ("header is not JSON",))):
+        for content, parts in (
+            (whole[:-100], ("model.safetensors", "truncated")),
+            (whole[:4], ("model.safetensors", "4 bytes")),
+            (b"\xff" * 64, ("header length",)),
+            (whole[:200], ("truncated",)),
+            (b"\x02" + bytes(7) + b"[]", ("JSON object",)),
+            (b"\x10" + bytes(7) + b'{"w":{"dtype":1}}', ("header is not JSON",)),
+        ):
             with self.subTest(parts=parts):
                 (self.source / "model.safetensors").write_bytes(content)
                 self.assert_refused(*parts)
@@ -235,7 +284,9 @@ class BadSources(ImportCase):
         fixtures.write_folder(self.source, shards=3)
         (self.source / "model-00002-of-00003.safetensors").unlink()
         self.assert_refused("model-00002-of-00003.safetensors is missing")
-        (self.source / "model.safetensors.index.json").write_text('{"weight_map": {"w": "../evil.safetensors"}}')
+        (self.source / "model.safetensors.index.json").write_text(
+            '{"weight_map": {"w": "../evil.safetensors"}}'
+        )
         self.assert_refused("../evil.safetensors")
 
     def test_tied_head_that_differs(self):
@@ -256,8 +307,11 @@ class BadSources(ImportCase):
         self.assert_refused("model.norm.weight", "1000000", "bf16", arguments=["--dtype", "f16"])
 
     def test_chat_template_that_does_not_compile(self):
-        fixtures.write_folder(self.source, template="{% for m in messages %}{{ m.content | upper }}{% endfor %}")
+        fixtures.write_folder(
+            self.source, template="{% for m in messages %}{{ m.content | upper }}{% endfor %}"
+        )
         self.assert_refused("chat template", "--no-chat")
+        self.assert_refused("YYYY-MM-DD", "today", arguments=["--chat-date", "today"])
         self.imported("--no-chat")
 
     def test_adapters(self):
@@ -266,11 +320,22 @@ class BadSources(ImportCase):
         name = "model.layers.0.mlp.up_proj"
         a, b = np.zeros((2, 32), np.float32), np.zeros((48, 2), np.float32)
         pair = {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
-        for tensors, metadata, parts in ((pair, {}, ("scale",)), (pair, {"scale": "nan"}, ("scale", "nan")),
-                                         ({f"{name}.lora_A.weight": a}, {"scale": "2"}, ("other half", name)),
-                                         ({"x.weight": a}, {"scale": "2"}, ("x.weight",)),
-                                         ({f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b.T.copy()}, {"scale": "2"}, (name, "[2, 48]")),
-                                         ({k.replace(".0.", ".9."): v for k, v in pair.items()}, {"scale": "2"}, ("model.layers.9.mlp",))):
+        for tensors, metadata, parts in (
+            (pair, {}, ("scale",)),
+            (pair, {"scale": "nan"}, ("scale", "nan")),
+            ({f"{name}.lora_A.weight": a}, {"scale": "2"}, ("other half", name)),
+            ({"x.weight": a}, {"scale": "2"}, ("x.weight",)),
+            (
+                {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b.T.copy()},
+                {"scale": "2"},
+                (name, "[2, 48]"),
+            ),
+            (
+                {k.replace(".0.", ".9."): v for k, v in pair.items()},
+                {"scale": "2"},
+                ("model.layers.9.mlp",),
+            ),
+        ):
             with self.subTest(parts=parts):
                 save_file(tensors, adapter, metadata=metadata or None)
                 self.assert_refused(*parts, arguments=["--lora", adapter])
@@ -284,7 +349,9 @@ class BadSources(ImportCase):
         self.assert_refused("general.architecture", "gpt2", source=path)
         fixtures.write_gguf(path, extra={"blk.0.attn_q_norm.weight": np.zeros(8, np.float32)})
         self.assert_refused("blk.0.attn_q_norm.weight", source=path)
-        fixtures.write_gguf(path, pre="llama-bpe", extra={"rope_freqs.weight": np.array([1, 2, 3, 4], np.float32)})
+        fixtures.write_gguf(
+            path, pre="llama-bpe", extra={"rope_freqs.weight": np.array([1, 2, 3, 4], np.float32)}
+        )
         self.assert_refused("rope_freqs.weight", source=path)
         fixtures.write_gguf(path)
         whole = path.read_bytes()
@@ -308,7 +375,9 @@ class BadSources(ImportCase):
         usage = mock.Mock(free=1000)
         with mock.patch.object(bundle.shutil, "disk_usage", return_value=usage):
             self.assert_refused("MiB free")
-        with mock.patch.object(bundle, "write_safetensors", side_effect=OSError(errno.ENOSPC, "no space")):
+        with mock.patch.object(
+            bundle, "write_safetensors", side_effect=OSError(errno.ENOSPC, "no space")
+        ):
             self.assert_refused("disk")
 
 
