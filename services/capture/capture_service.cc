@@ -53,7 +53,12 @@ absl::Status CaptureService::RecordStream(grpc::ServerContext* context,
                                           grpc::ServerReader<v1::RecordRequest>* reader,
                                           v1::RecordResponse* response, const char** outcome) {
   v1::RecordRequest request;
-  if (!reader->Read(&request) || !request.has_header()) {
+  const bool began = reader->Read(&request);
+  if (!began && context->IsCancelled()) {
+    *outcome = "broken";
+    return absl::AbortedError("the stream broke before its header: record again");
+  }
+  if (!began || !request.has_header()) {
     return absl::InvalidArgumentError("the first message must be the header");
   }
   const v1::CaptureHeader header = request.header();

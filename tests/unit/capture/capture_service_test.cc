@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -229,6 +230,8 @@ TEST_F(CaptureServiceTest, ABrokenStreamLeavesNothing) {
       *request.mutable_block() = blocks[i];
       ASSERT_TRUE(writer->Write(request));
     }
+    // The server has begun once its unfinished file is there.
+    while (Files().empty()) std::this_thread::yield();
     context.TryCancel();
     EXPECT_EQ(writer->Finish().error_code(), grpc::CANCELLED);
   }
