@@ -50,6 +50,7 @@ class UtilityStage final : public PlannerStage {
 
   absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
                         v1::Report* report) const override {
+    if (!report->plans().empty()) WarnOfMissingGuards(context, report);
     for (v1::PlanResult& plan : *report->mutable_plans()) {
       if (!plan.finalist()) continue;
       v1::UtilityResult* utility = plan.mutable_utility();
@@ -70,6 +71,16 @@ class UtilityStage final : public PlannerStage {
   }
 
  private:
+  static void WarnOfMissingGuards(const StudyContext& context, v1::Report* report) {
+    if (context.utility_text.empty()) {
+      report->add_warnings("no utility text was given: perplexity does not guard the plans");
+    }
+    if (ExpectedToComply(AllPrompts(context)).empty()) {
+      report->add_warnings(
+          "no prompt is expected to be answered: over-refusal does not guard the plans");
+    }
+  }
+
   static absl::Status CountHarmless(const StudyContext& context, const ResultView& results,
                                     const std::string& plan, v1::UtilityResult* utility) {
     const Condition condition{

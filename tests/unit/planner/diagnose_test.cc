@@ -296,6 +296,36 @@ TEST(Diagnose, TargetOfSeveralRulesIsEditedAndNotReplaced) {
   EXPECT_THAT(plan->plan(), HasSubstr("7:fp"));
 }
 
+TEST(Diagnose, GuardsThatCannotBeMeasuredAreWarnedAbout) {
+  const StudyRun run = Diagnose(ConcentratedWorld(0.05), 240, /*harmless=*/0);
+  EXPECT_THAT(run.report.warnings(), ::testing::Contains(HasSubstr("no utility text")));
+  EXPECT_THAT(run.report.warnings(), ::testing::Contains(HasSubstr("over-refusal")));
+}
+
+TEST(FlippedAnswers, NameThePromptsThatFlipUnderTheTargetFirstAndCarryNoText) {
+  const World world = ConcentratedWorld(0.05);
+  v1::Study study = DiagnoseOf();
+  study.mutable_sweep();
+  const StudyContext context = MakeContext(world, study, 120, 30);
+  auto run = RunStudy(world, context);
+  ASSERT_THAT(run, IsOk());
+  const uint64_t flips = run->report.target().flips();
+  ASSERT_GT(flips, 5u);
+  const auto few = FlippedAnswers(context, run->report, run->results, 5);
+  EXPECT_EQ(few.size(), 5u);
+  const auto all = FlippedAnswers(context, run->report, run->results, 10000);
+  uint64_t sweep_flips = 0;
+  for (const v1::ConditionResult& r : run->report.sweep()) sweep_flips += r.flips();
+  EXPECT_EQ(all.size(), sweep_flips);
+  for (uint64_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i].condition() == "target", i < flips);
+    EXPECT_EQ(all[i].baseline(), v1::VERDICT_LABEL_REFUSE);
+    EXPECT_EQ(all[i].verdict(), v1::VERDICT_LABEL_COMPLY);
+    EXPECT_TRUE(all[i].prompt_text().empty());
+    EXPECT_TRUE(all[i].answer_text().empty());
+  }
+}
+
 TEST(Diagnose, SkippingMitigationStopsAfterTheMode) {
   v1::Study study = DiagnoseOf();
   study.mutable_diagnose()->set_skip_mitigation(true);
