@@ -2,9 +2,8 @@
 // arithmetic is batch-invariant: a sequence's tokens and logit bits depend on its request and the
 // numerics class alone, never on what shares the batch, its order or its occupancy.
 //
-// This header is the engine's public edge. It includes no torch header; torch exceptions end here
-// as absl::Status. There is one implementation a device (CPU: engine/cpu; GPU behind the same
-// interface).
+// This header is the engine's public edge: no exception leaves it, everything ends as absl::Status. There
+// is one implementation a device (CPU: engine/cpu; GPU behind the same interface).
 //
 //   auto engine = CreateCpuEngine({.bundle_dir = "models/smol", .threads = 2});
 //   (*engine)->Submit({.id = 1, .prompt_tokens = ids, .layers = formats, .max_new_tokens = 48});
@@ -143,7 +142,8 @@ class Engine {
   // Drops a waiting or running sequence; no result follows. NotFound if it is not active.
   virtual absl::Status Cancel(uint64_t id) = 0;
   // One step over the batch; returns the sequences that finished in it. An error concerns the
-  // engine as a whole (Internal); work of other sequences is lost with it.
+  // engine as a whole (Internal; ResourceExhausted: out of memory); work of all sequences is lost
+  // with it.
   virtual absl::StatusOr<std::vector<SequenceResult>> Step() = 0;
   virtual int active() const = 0;  // waiting + running
   virtual const EngineStats& stats() const = 0;

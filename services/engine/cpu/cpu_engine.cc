@@ -1,4 +1,5 @@
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -32,6 +33,9 @@ absl::StatusOr<std::unique_ptr<CpuForward<T>>> CreateCpuForward(const EngineOpti
     return std::make_unique<CpuForward<T>>(std::move(weights), std::move(rope),
                                            CpuNumericsClass(options.dtype),
                                            options.prefix_cache_bytes);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("not enough memory to load model ", options.bundle_dir));
   } catch (const std::exception& error) {
     return absl::InternalError(
         absl::StrCat("cannot load model ", options.bundle_dir, ": ", error.what()));

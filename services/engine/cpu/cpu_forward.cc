@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -62,6 +63,9 @@ absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CpuForward<T>::Run(
     stats->other_seconds += whole.Lap() - (stats->matmul_seconds + stats->attention_seconds +
                                            stats->quantize_seconds - timed_before);
     return outcomes;
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(
+        "not enough memory for an engine step: lower max_running or kv_pool_bytes");
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("engine step failed: ", error.what()));
   }

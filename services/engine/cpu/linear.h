@@ -12,7 +12,7 @@ namespace plumbline {
 
 // Rows that pass through a block's maps together, so that its weights and their activations stay in
 // cache. Any number gives the same bits.
-constexpr int kTileRows = 64;
+constexpr int kTileRows = 128;
 
 // fp32 sums with fused multiply-add in fp32. bf16 sums in fp32 and rounds once: by AVX512-BF16
 // where the processor has it, else as fp32.

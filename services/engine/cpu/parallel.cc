@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace plumbline {
@@ -56,6 +58,7 @@ class ThreadPool {
     std::unique_lock lock(mutex_);
     open_ = false;
     done_.wait(lock, [this] { return helpers_.load(std::memory_order_acquire) == 0; });
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
@@ -74,10 +77,15 @@ class ThreadPool {
 
   void Drain(const Loop& loop) {
     inside_parallel = true;
-    for (;;) {
-      const int64_t begin = next_.fetch_add(loop.grain, std::memory_order_relaxed);
-      if (begin >= loop.count) break;
-      (*loop.body)(begin, std::min(begin + loop.grain, loop.count));
+    try {
+      for (;;) {
+        const int64_t begin = next_.fetch_add(loop.grain, std::memory_order_relaxed);
+        if (begin >= loop.count) break;
+        (*loop.body)(begin, std::min(begin + loop.grain, loop.count));
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      error_ = std::current_exception();
     }
     inside_parallel = false;
   }
@@ -116,6 +124,7 @@ class ThreadPool {
   std::atomic<int> helpers_{0};  // workers inside the open loop
   std::atomic<uint64_t> generation_{0};
   bool open_ = false;
+  std::exception_ptr error_;  // what a body of the open loop threw
   bool stopping_ = false;
   std::vector<std::thread> workers_;
 };
@@ -127,31 +136,45 @@ int AvailableCores() {
   return std::max(CPU_COUNT(&affinity), 1);
 }
 
-std::unique_ptr<ThreadPool>& Pool() {
-  static std::unique_ptr<ThreadPool> pool;
-  return pool;
+// Held by whoever loops in it, so that a change of size does not pull it away.
+struct SharedPool {
+  std::mutex mutex;
+  std::shared_ptr<ThreadPool> pool;
+};
+
+SharedPool& Shared() {
+  static SharedPool shared;
+  return shared;
 }
 
 }  // namespace
 
 int SetThreads(int threads) {
   if (threads <= 0) threads = AvailableCores();
-  std::unique_ptr<ThreadPool>& pool = Pool();
-  if (pool == nullptr || pool->threads() != threads) {
-    pool.reset();
-    pool = std::make_unique<ThreadPool>(threads);
+  SharedPool& shared = Shared();
+  const std::lock_guard lock(shared.mutex);
+  if (shared.pool == nullptr || shared.pool->threads() != threads) {
+    shared.pool = std::make_shared<ThreadPool>(threads);
   }
   return threads;
 }
 
 void ParallelFor(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;
-  ThreadPool* pool = Pool().get();
-  if (inside_parallel || pool == nullptr || pool->threads() == 1 || count <= grain) {
+  if (inside_parallel || count <= grain) {
     body(0, count);
     return;
   }
-  pool->Run(count, grain, body);
+  std::shared_ptr<ThreadPool> pool;
+  {
+    const std::lock_guard lock(Shared().mutex);
+    pool = Shared().pool;
+  }
+  if (pool == nullptr || pool->threads() == 1) {
+    body(0, count);
+  } else {
+    pool->Run(count, grain, body);
+  }
 }
 
 }  // namespace plumbline

@@ -12,7 +12,8 @@ namespace plumbline {
 int SetThreads(int threads);
 
 // Calls body(begin, end) on disjoint ranges that cover [0, count), of `grain` items or fewer.
-// Inside another ParallelFor it runs on the calling thread. Exceptions of body end the process.
+// Inside another ParallelFor it runs on the calling thread. An exception of body is thrown on after
+// all threads have left the loop.
 void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
 }  // namespace plumbline

@@ -133,11 +133,15 @@ TEST_P(InvarianceTest, LateArrivalsAndCancelledNeighboursChangeNothing) {
   ASSERT_OK(engine->Submit(Request(*engine, 500, Prompt(40, 77), "*:int4.asym.token", 100)));
   size_t next = 0;
   for (int step = 0; next < requests.size() || engine->active() > 0; ++step) {
-    if (next < requests.size()) ASSERT_OK(engine->Submit(std::move(requests[next++])));
+    if (next < requests.size()) {
+      ASSERT_OK(engine->Submit(std::move(requests[next++])));
+    }
     auto finished = engine->Step();
     ASSERT_OK(finished.status());
     for (SequenceResult& result : *finished) results[result.id] = std::move(result);
-    if (step == 9) ASSERT_OK(engine->Cancel(500));
+    if (step == 9) {
+      ASSERT_OK(engine->Cancel(500));
+    }
   }
   ExpectSame(alone, results);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 #include <random>
 #include <vector>
 
@@ -136,6 +137,21 @@ TEST(ParallelForTest, CoversEveryItemOnceWhateverTheThreads) {
     }
   }
   EXPECT_GE(SetThreads(0), 1);
+  SetThreads(2);
+}
+
+TEST(ParallelForTest, AnExceptionReachesTheCallerAndThePoolGoesOn) {
+  SetThreads(3);
+  for (int round = 0; round < 20; ++round) {
+    EXPECT_THROW(ParallelFor(50, 1,
+                             [](int64_t begin, int64_t) {
+                               if (begin == 31) throw std::bad_alloc();
+                             }),
+                 std::bad_alloc);
+  }
+  std::vector<int> seen(50, 0);
+  ParallelFor(50, 1, [&](int64_t begin, int64_t) { ++seen[begin]; });
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), 1), 50);
   SetThreads(2);
 }
 
