@@ -99,6 +99,7 @@ class CoordinatorImpl final : public Coordinator {
     deps.directory = &directory_;
     deps.clock = parts_.clock;
     deps.changed = &changed_;
+    deps.metrics = parts_.metrics;
     deps.version = std::string(BuildVersion());
     deps.config_digest = parts_.config_digest;
     return deps;

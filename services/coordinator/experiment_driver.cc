@@ -106,7 +106,7 @@ absl::StatusOr<StepOutcome> ExperimentDriver::StopFor(const ExperimentRecord& re
       record.stage.empty() ? std::string() : absl::StrCat(" (stage ", record.stage, ")");
   if (absl::IsUnavailable(status)) {
     return SetState(record, v1::EXPERIMENT_STATE_WAITING,
-                    absl::StrCat("waiting", stage, ": ", status.message(), "; goes on by itself"));
+                    absl::StrCat("waiting for ", status.message(), stage, "; goes on by itself"));
   }
   return SetState(record, v1::EXPERIMENT_STATE_FAILED,
                   absl::StrCat("failed", stage, ": ", status.ToString()));
@@ -231,14 +231,14 @@ absl::StatusOr<std::string> ExperimentDriver::WhyWaiting(
           absl::StrCat("capture ", capture.task.capture_id(), ": ", capture.reason));
     }
     if (capture.state == WorkState::kOpen && !capture.reason.empty()) {
-      return absl::StrCat("capture: ", capture.reason);
+      return absl::StrCat("the capture service: ", capture.reason);
     }
     work_left = work_left || capture.state == WorkState::kOpen;
   }
   if (work_left &&
       deps_.directory->CountWorkers(record.model.model_digest(), record.numerics.id()) == 0) {
     PLUMB_ASSIGN_OR_RETURN(const std::vector<QuarantinedWorker> bad, deps_.store->Quarantined());
-    return absl::StrCat("no live worker has model ", record.model.name(), " (",
+    return absl::StrCat("a live worker with model ", record.model.name(), " (",
                         record.model.model_digest().substr(0, 12), ") in numerics class ",
                         record.numerics.id().substr(0, 12), " (", record.numerics.text(), "), ",
                         bad.size(), " workers are quarantined");
@@ -268,6 +268,10 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& r
       deps_.store->ConcludeStage(id_, record.stage_index, report, next_name, deps_.clock->Now()));
   report_ = std::move(report);
   spdlog::info("experiment {}: stage {} concluded", id_, stage.name());
+  if (next_name.empty() && deps_.metrics != nullptr) {
+    deps_.metrics->Increment(metric::kVerdictFlips, {},
+                             static_cast<double>(report_.target().flips()));
+  }
   deps_.changed->Notify();
   return next_name.empty() ? StepOutcome::kEnded : StepOutcome::kProgress;
 }

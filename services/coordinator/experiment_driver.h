@@ -18,6 +18,7 @@
 #include "services/coordinator/judge_pump.h"
 #include "services/coordinator/model_directory.h"
 #include "services/coordinator/study_logic.h"
+#include "services/rpc/metrics.h"
 #include "services/store/store.h"
 
 namespace plumbline {
@@ -32,8 +33,9 @@ struct DriverDeps {
   const ModelDirectory* directory = nullptr;
   Clock* clock = nullptr;
   ChangeSignal* changed = nullptr;
-  std::string version;        // of this build, for the provenance
-  std::string config_digest;  // likewise
+  Metrics* metrics = nullptr;  // may be null
+  std::string version;         // of this build, for the provenance
+  std::string config_digest;   // likewise
 };
 
 // Results of finished cells by key.

@@ -49,7 +49,8 @@ LeaseManager::LeaseManager(LeaseOptions options, Store* store, ModelDirectory* d
       changed_(changed),
       metrics_(metrics),
       queue_(store, directory),
-      nonce_(RandomNonce()) {}
+      nonce_(RandomNonce()),
+      started_(clock->Now()) {}
 
 void LeaseManager::Count(const MetricInfo& info, LabelValues labels, double by) {
   if (metrics_ != nullptr && by > 0) metrics_->Increment(info, labels, by);
@@ -262,6 +263,7 @@ absl::Status LeaseManager::ExpireLeases() {
 }
 
 absl::Status LeaseManager::ExpireLocked(absl::Time now) {
+  if (now < started_ + options_.lease_ttl) return absl::OkStatus();
   PLUMB_ASSIGN_OR_RETURN(const std::vector<LeaseRecord> leases, store_->ExpiredLeases(now));
   for (const LeaseRecord& lease : leases) {
     WorkFailure failure = FailureOf({}, 0, now);

@@ -47,7 +47,9 @@ class LeaseManager {
   // InvalidArgument: malformed result. FailedPrecondition: the worker is quarantined.
   absl::StatusOr<v1::ReportResponse> Report(const v1::ReportRequest& request);
 
-  // Ends the leases whose worker has missed its time. Sync does it too; this is for quiet times.
+  // Ends the leases whose worker has missed its time. Sync does it too; this is for quiet times. A
+  // coordinator's own absence is not held against its workers: for one lease time after it was made
+  // nothing expires.
   absl::Status ExpireLeases();
 
  private:
@@ -87,6 +89,7 @@ class LeaseManager {
   Metrics* const metrics_;
   const CellQueue queue_;
   const std::string nonce_;  // makes the lease ids of this process its own
+  const absl::Time started_;
 
   std::mutex mutex_;
   std::map<std::string, WorkerState> workers_;  // guarded by mutex_

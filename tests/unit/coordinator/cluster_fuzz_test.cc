@@ -75,7 +75,7 @@ class Chaos {
     const v1::SyncRequest request = worker.MakeSync(static_cast<uint32_t>(Pick(10)));
     if (Chance(0.1)) return;  // lost on its way
     if (Chance(0.1)) {
-      late_.push_back([this, request] { DeliverSync(request); });
+      late_.push_back([this, request] { (void)DeliverSync(request); });
       return;
     }
     auto response = DeliverSync(request);

@@ -202,5 +202,45 @@ TEST(ExperimentDriverTest, AfterAKillAtAnyTurnTheReportIsTheSameAndNothingRunsTw
   }
 }
 
+// The coordinator dies in the middle of a step, at its Nth write; the worker's process lives on.
+std::string RunWithDeathAtWrite(int write, bool* died) {
+  FakeCluster cluster;
+  FakeWorker worker("w", cluster.manager.get(), &cluster.peers);
+  const std::string id = cluster.CreateStudy("a", 5);
+  cluster.Restart(write);
+  worker.SetManager(cluster.manager.get());
+  *died = false;
+  for (int turn = 0; turn < 400; ++turn) {
+    if (cluster.dead) {
+      *died = true;
+      cluster.Restart();
+      worker.SetManager(cluster.manager.get());
+    }
+    auto& driver = cluster.drivers[id];
+    if (driver == nullptr) driver = std::make_unique<ExperimentDriver>(id, cluster.deps());
+    const auto outcome = driver->Step();
+    if (outcome.ok() && *outcome == StepOutcome::kEnded) break;
+    if (!cluster.dead) (void)worker.Sync(6);
+    if (!cluster.dead) (void)worker.RunAndReport(3);
+    if (!cluster.dead) (void)cluster.pump->Step();
+    cluster.clock.Advance(absl::Milliseconds(500));
+  }
+  EXPECT_EQ(cluster.Record(id).state, v1::EXPERIMENT_STATE_SUCCEEDED) << cluster.Record(id).message;
+  return cluster.ReportBytes(id);
+}
+
+TEST(ExperimentDriverTest, AfterADeathAtAnyWriteTheReportIsTheSame) {
+  bool died = false;
+  const std::string undisturbed = RunWithDeathAtWrite(1000000, &died);
+  ASSERT_FALSE(died);
+  int write = 0;
+  do {
+    SCOPED_TRACE(write);
+    EXPECT_EQ(RunWithDeathAtWrite(write, &died), undisturbed);
+    ++write;
+  } while (died && !HasFailure());
+  EXPECT_GT(write, 20) << "that many writes were interrupted";
+}
+
 }  // namespace
 }  // namespace plumbline

@@ -7,6 +7,7 @@
 #include "services/cells/cells.h"
 #include "services/common/digest.h"
 #include "services/store/sqlite/sqlite_store.h"
+#include "tests/support/forwarding_store.h"
 #include "tests/support/status_matchers.h"
 
 namespace plumbline::testing {
@@ -383,7 +384,7 @@ FakeCluster::~FakeCluster() {
   std::filesystem::remove_all(folder_);
 }
 
-void FakeCluster::Restart() {
+void FakeCluster::Restart(int writes_to_live) {
   drivers.clear();
   pump.reset();
   manager.reset();
@@ -392,6 +393,10 @@ void FakeCluster::Restart() {
   auto opened = OpenSqliteStore({.path = folder_ + "/store.sqlite", .sync_to_disk = false});
   ASSERT_THAT(opened, IsOk());
   store = *std::move(opened);
+  dead = false;
+  if (writes_to_live >= 0) {
+    store = std::make_unique<DyingStore>(std::move(store), writes_to_live, &dead);
+  }
   directory = std::make_unique<ModelDirectory>(&clock, options_.lease_ttl * 2);
   manager = std::make_unique<LeaseManager>(options_, store.get(), directory.get(), &clock, &changed,
                                            nullptr);

@@ -103,8 +103,10 @@ class FakeCluster {
   ~FakeCluster();
 
   static LeaseOptions DefaultOptions();
-  // As kill -9 and a start: every part is made anew on the same file.
-  void Restart();
+  // As kill -9 and a start: every part is made anew on the same file. Its store dies at the given
+  // write; negative = never.
+  void Restart(int writes_to_live = -1);
+  bool dead = false;
   std::string CreateStudy(const std::string& name, int prompts);
   // Driver, judge and the given worker take turns until the experiment ends or `turns` are over.
   v1::ExperimentState RunToEnd(const std::string& id, FakeWorker* worker, int turns = 400);

@@ -135,6 +135,19 @@ TEST_F(LeaseManagerTest, ALeaseThatIsRenewedInTimeDoesNotExpire) {
   EXPECT_EQ(other_.cells_held(), 0u);
 }
 
+TEST_F(LeaseManagerTest, ACoordinatorsOwnAbsenceExpiresNoLease) {
+  Start(cluster_, "a", 4);
+  ASSERT_OK(worker_.Sync(4));
+  cluster_.clock.Advance(absl::Hours(1));
+  cluster_.Restart();
+  worker_.SetManager(cluster_.manager.get());
+  other_.SetManager(cluster_.manager.get());
+  ASSERT_OK(other_.Sync(4));
+  EXPECT_EQ(other_.cells_held(), 0u);
+  ASSERT_OK(worker_.Sync(0));
+  EXPECT_EQ(worker_.cells_held(), 4u);
+}
+
 TEST_F(LeaseManagerTest, ACellWhoseLeaseKeepsExpiringIsPoisonedWithItsReason) {
   const std::string id = Start(cluster_, "a", 1);
   for (int attempt = 1; attempt <= 3; ++attempt) {
