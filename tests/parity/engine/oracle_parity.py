@@ -3,8 +3,8 @@
     oracle_parity.py --dump build/tests/engine_dump --model BUNDLE [--dtype fp32|bf16] [--prompts N]
                      [--new N] [--threads N] [--tiny]
 
-Both sides generate greedily from the same ids. The bar: tokens equal on at least 99% of positions up to
-the first difference of a sequence counted to its end, and each of the engine's two best logits, fed the
+Both sides generate greedily from the same ids. The bar: tokens equal on at least 99% of
+all positions, so that a first difference counts for the rest of its sequence, and each of the engine's two best logits, fed the
 oracle's own tokens, within a bound of the oracle's logit for the same id.
 
 The bound: both sum the same products in another order. A sum of n products of magnitude m differs by
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -154,7 +155,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dump", required=True)
     parser.add_argument("--model")
-    parser.add_argument("--custom", help="folder with refusal.txt, privacy.txt, jailbreak.txt")
+    parser.add_argument("--custom", help="folder with refusal.txt, privacy.txt, jailbreak.txt; "
+                        "built-in prompts where it is not there")
     parser.add_argument("--dtype", choices=sorted(EPS), default="fp32")
     parser.add_argument("--prompts", type=int, default=63)
     parser.add_argument("--new", type=int, default=64)
@@ -164,8 +166,12 @@ def main():
     ok = True
     if args.tiny:
         ok &= tiny_models(args.dump, args.threads)
-    if args.model:
-        texts = custom_prompts(args.custom) if args.custom else builtin_prompts()
+    if args.model and not os.path.exists(os.path.join(args.model, "manifest.json")):
+        print(f"SKIPPED: no model bundle at {args.model}; scripts/quickstart.sh makes it")
+    elif args.model:
+        given = args.custom and os.path.isdir(args.custom)
+        texts = custom_prompts(args.custom) if given else builtin_prompts()
+        print(f"prompts: {args.custom if given else 'built-in'}", flush=True)
         prompts = chat_ids(args.model, texts[:args.prompts])
         agreement, worst, stats = compare(args.dump, args.model, args.dtype, prompts, args.new,
                                           args.threads, load_oracle(args.model, args.dtype))
