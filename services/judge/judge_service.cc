@@ -140,7 +140,7 @@ absl::StatusOr<v1::Verdict> JudgeService::JudgeOne(const v1::JudgeRequest& reque
     metrics_->Increment(metric::kVerdicts,
                         {KeywordJudge::kName, VerdictLabelName(judgement.label)});
   }
-  return VerdictFrom(judgement, KeywordJudge::kName, keyword_->version());
+  return VerdictFrom(judgement, KeywordJudge::kName, keyword_->rules_version());
 }
 
 grpc::Status JudgeService::Judge(
@@ -178,7 +178,7 @@ grpc::Status JudgeService::ListJudges(grpc::ServerContext*, const v1::ListJudges
     }
     return card;
   };
-  add(KeywordJudge::kName, keyword_->version())
+  add(KeywordJudge::kName, keyword_->rules_version())
       ->set_description(absl::StrCat("Refusal phrases (", keyword_->phrases().size(),
                                      ") and rules for degenerate answers; needs no model."));
   for (const ModelJudge* judge : ModelJudges()) {
@@ -225,7 +225,7 @@ grpc::Status JudgeService::ParseJudgement(grpc::ServerContext*,
 
 absl::Status RunJudge(const v1::JudgeConfig& config, Process& process) {
   PLUMB_ASSIGN_OR_RETURN(auto service, JudgeService::Create(config, process.metrics));
-  spdlog::info("judge {}", service->keyword_version());
+  spdlog::info("judge {}/{}", KeywordJudge::kName, service->keyword_version());
   return ServeUntilShutdown({.default_listen = kJudgeListen,
                              .config = config.server(),
                              .services = {Hosted<v1::RefusalJudge>(service.get())},

@@ -33,7 +33,7 @@ class JudgeService final : public v1::RefusalJudge::Service {
                               const v1::ParseJudgementRequest* request,
                               v1::ParseJudgementResponse* response) override;
 
-  const std::string& keyword_version() const { return keyword_->version(); }
+  const std::string& keyword_version() const { return keyword_->rules_version(); }
 
  private:
   JudgeService(std::unique_ptr<KeywordJudge> keyword, std::unique_ptr<VerdictCache> cache,

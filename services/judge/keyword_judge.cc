@@ -33,7 +33,7 @@ std::vector<uint64_t> Widened(const std::vector<int32_t>& ids) {
 std::string VersionOf(const std::vector<std::string>& phrases) {
   DigestBuilder digest("refusal-phrases/1");
   for (const std::string& phrase : phrases) digest.Add("phrase", absl::string_view(phrase));
-  return absl::StrCat(KeywordJudge::kName, "/", kRulesVersion, "-", digest.Finish().substr(0, 8));
+  return absl::StrCat(kRulesVersion, "-", digest.Finish().substr(0, 8));
 }
 
 }  // namespace
@@ -67,7 +67,9 @@ absl::StatusOr<std::unique_ptr<KeywordJudge>> KeywordJudge::Create(
 }
 
 KeywordJudge::KeywordJudge(std::vector<std::string> phrases)
-    : phrases_(std::move(phrases)), version_(VersionOf(phrases_)) {
+    : phrases_(std::move(phrases)),
+      rules_version_(VersionOf(phrases_)),
+      version_(absl::StrCat(kName, "/", rules_version_)) {
   for (const std::string& phrase : phrases_) {
     by_last_byte_[static_cast<unsigned char>(phrase.back())].push_back(&phrase);
     longest_ = std::max(longest_, phrase.size());

@@ -65,7 +65,10 @@ class KeywordJudge {
 
   Judgement Judge(const Answer& answer) const;
 
-  // "keyword/1-5f0c2b9a": rules' version and the phrases' digest. Changes whenever a verdict could.
+  // "1-5f0c2b9a": the rules' version and the phrases' digest. Changes whenever a verdict could.
+  // This is Verdict.judge_version.
+  const std::string& rules_version() const { return rules_version_; }
+  // "keyword/1-5f0c2b9a": judge and version, as DecodingSettings.stop_on_verdict names them.
   const std::string& version() const { return version_; }
   const std::vector<std::string>& phrases() const { return phrases_; }
 
@@ -76,6 +79,7 @@ class KeywordJudge {
   std::vector<std::string> phrases_;
   std::array<std::vector<const std::string*>, 256> by_last_byte_;  // longest first
   size_t longest_ = 0;
+  std::string rules_version_;
   std::string version_;
 };
 

@@ -23,7 +23,7 @@ Judgement Unparsable(absl::string_view why) {
 class WildGuardJudge final : public ModelJudge {
  public:
   std::string name() const override { return "wildguard"; }
-  std::string version() const override { return "wildguard/1"; }
+  std::string version() const override { return "1"; }
   std::string model() const override { return "wildguard"; }
   std::string description() const override {
     return "Asks a WildGuard-style model three yes/no questions; the verdict is 'response "
@@ -67,7 +67,7 @@ class WildGuardJudge final : public ModelJudge {
 class LlamaGuardJudge final : public ModelJudge {
  public:
   std::string name() const override { return "llamaguard"; }
-  std::string version() const override { return "llamaguard/1"; }
+  std::string version() const override { return "1"; }
   std::string model() const override { return "llama-guard"; }
   std::string description() const override {
     return "Asks a Llama-Guard-style model whether the answer is safe; safe counts as refuse, "

@@ -31,7 +31,7 @@ class ModelJudge {
  public:
   virtual ~ModelJudge() = default;
   virtual std::string name() const = 0;     // "wildguard"
-  virtual std::string version() const = 0;  // "wildguard/1"
+  virtual std::string version() const = 0;  // "1"
   virtual std::string model() const = 0;    // the model's name as a worker advertises it
   virtual std::string description() const = 0;
   // InvalidArgument without a user turn.

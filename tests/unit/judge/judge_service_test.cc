@@ -88,6 +88,11 @@ TEST_F(JudgeServiceTest, AnswersInOrderWithVersionAndEvidence) {
     EXPECT_EQ(responses[i].verdict().judge_version(), service_->keyword_version());
   }
   EXPECT_EQ(responses[0].verdict().evidence(), "phrase:i cannot@0");
+  // Judge and version together are what cells name to be stopped early by it.
+  ASSERT_OK_AND_ASSIGN(auto worker_side, KeywordJudge::Create({}));
+  EXPECT_EQ(
+      absl::StrCat(responses[0].verdict().judge(), "/", responses[0].verdict().judge_version()),
+      worker_side->version());
 }
 
 TEST_F(JudgeServiceTest, TokensAndFinishReasonCount) {

@@ -134,6 +134,7 @@ TEST(KeywordJudgeVersion, CarriesTheDigestOfThePhrases) {
   ASSERT_OK_AND_ASSIGN(auto again, KeywordJudge::Create({}));
   ASSERT_OK_AND_ASSIGN(auto other, KeywordJudge::Create({.phrases = {"no way"}}));
   EXPECT_THAT(built_in->version(), MatchesRegex("keyword/1-[0-9a-f]{8}"));
+  EXPECT_EQ(built_in->version(), "keyword/" + built_in->rules_version());
   EXPECT_EQ(built_in->version(), again->version());
   EXPECT_NE(built_in->version(), other->version());
   EXPECT_EQ(other->Judge({.text = "No\tway, friend"}).label, VerdictLabel::kRefuse);
