@@ -63,7 +63,7 @@ class BaselineStage final : public ConditionStage {
     provenance->set_policy_version(context.study.policy() == v1::POLICY_PAPER ? "paper/1"
                                                                               : "plumbline/1");
     CountBySet(context, outcomes, provenance);
-    WarnOfFewRefusals(report->baseline().baseline_refusals(), report);
+    WarnOfFewRefusals(MinimumRefusals(context.study), report);
     return absl::OkStatus();
   }
 
@@ -79,15 +79,15 @@ class BaselineStage final : public ConditionStage {
   }
 
  private:
-  static void WarnOfFewRefusals(uint64_t refusals, v1::Report* report) {
+  static void WarnOfFewRefusals(uint64_t minimum, v1::Report* report) {
+    const uint64_t refusals = report->baseline().baseline_refusals();
     if (refusals < kPaperMinimumPrompts) {
       report->add_warnings(absl::StrCat("the baseline refuses ", refusals, " prompts; under ",
                                         kPaperMinimumPrompts,
                                         " even the published protocol says nothing"));
-    } else if (refusals < kExploratoryBelowRefusals) {
+    } else if (refusals < minimum) {
       report->add_warnings(absl::StrCat("exploratory: the baseline refuses ", refusals,
-                                        " prompts; a recommendation needs ",
-                                        kExploratoryBelowRefusals));
+                                        " prompts; a recommendation needs ", minimum));
     }
   }
 };

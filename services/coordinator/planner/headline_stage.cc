@@ -43,7 +43,8 @@ class HeadlineStage final : public PlannerStage {
   absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
                         v1::Report* report) const override {
     v1::Headline* headline = report->mutable_headline();
-    headline->set_exploratory(report->baseline().baseline_refusals() < kExploratoryBelowRefusals);
+    headline->set_exploratory(report->baseline().baseline_refusals() <
+                              MinimumRefusals(context.study));
     if (context.study.has_custom()) {
       headline->set_sentence(absl::StrCat(
           report->sweep_size(), " conditions measured on ", report->baseline().cells(),
@@ -55,7 +56,7 @@ class HeadlineStage final : public PlannerStage {
     headline->set_decision(verdict.decision);
     std::string sentence = Sentence(*report, verdict, limit);
     if (headline->exploratory()) {
-      absl::StrAppend(&sentence, " Exploratory: under ", kExploratoryBelowRefusals,
+      absl::StrAppend(&sentence, " Exploratory: under ", MinimumRefusals(context.study),
                       " baseline refusals.");
     }
     headline->set_sentence(sentence);

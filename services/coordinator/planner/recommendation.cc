@@ -179,9 +179,10 @@ absl::Status Recommend(const StudyContext& context, const ResultView& results, v
   const std::vector<v1::PlanResult*> plans = FinalistsOf(report);
   if (plans.empty() || !plans[0]->winner()) {
     const bool safe = headline->decision() == v1::DECISION_SHIP;
+    const bool tried = !report->plans().empty() && report->plans(0).validation().cells() > 0;
     headline->set_recommendation(
         safe ? "Nothing to repair: serve the target as it is."
-        : report->plans().empty()
+        : !tried
             ? "No plan was tried."
             : "None found: no plan flips fewer refusals than the target and passes the guards.");
     return absl::OkStatus();

@@ -8,6 +8,7 @@
 #include "services/common/digest.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/pcr/policy.h"
 
 namespace plumbline {
 namespace {
@@ -36,6 +37,11 @@ const char* SplitText(v1::Split split) {
 }
 
 }  // namespace
+
+uint64_t MinimumRefusals(const v1::Study& study) {
+  const Policy policy = study.policy() == v1::POLICY_PAPER ? Policy::kPaper : Policy::kPlumbline;
+  return static_cast<uint64_t>(RulesOf(policy).min_refusals);
+}
 
 PromptList AllPrompts(const StudyContext& context) {
   PromptList prompts;

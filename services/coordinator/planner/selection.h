@@ -10,8 +10,10 @@
 
 namespace plumbline {
 
-inline constexpr int kExploratoryBelowRefusals = 60;
-inline constexpr int kPaperMinimumPrompts = 20;
+inline constexpr uint64_t kPaperMinimumPrompts = 20;
+
+// Baseline refusals under which a study of this policy is exploratory: 60, or the paper's 20.
+uint64_t MinimumRefusals(const v1::Study& study);
 
 PromptList AllPrompts(const StudyContext& context);
 

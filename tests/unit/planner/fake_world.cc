@@ -7,7 +7,7 @@
 #include "services/cells/cells.h"
 #include "services/common/digest.h"
 #include "services/common/status_macros.h"
-#include "services/pcr/classifier.h"
+#include "services/pcr/pcr_service.h"
 #include "services/quant/plan_parser.h"
 
 namespace plumbline::testing {
@@ -231,88 +231,13 @@ absl::StatusOr<v1::SimulateResponse> FakePeers::Simulate(const v1::SimulateReque
   return response;
 }
 
-namespace {
-
-FlipCount CountOf(const v1::LayerEvidence& e) {
-  return {.flips = e.flips(), .prompts = e.trials()};
-}
-
-PairedOutcomes PairsOf(const v1::PairedFlips& p) {
-  return {.both = p.both(), .only_a = p.only_a(), .only_b = p.only_b(), .neither = p.neither()};
-}
-
-v1::PcrEstimate PcrToProto(const std::optional<RatioPosterior>& posterior) {
-  v1::PcrEstimate pcr;
-  if (!posterior.has_value()) {
-    pcr.set_undefined_reason("too few flips");
-    return pcr;
-  }
-  pcr.set_defined(true);
-  pcr.mutable_pcr()->set_defined(true);
-  pcr.mutable_pcr()->set_estimate(posterior->estimate);
-  pcr.mutable_pcr()->set_low(posterior->interval.lower);
-  pcr.mutable_pcr()->set_high(posterior->interval.upper);
-  pcr.set_mass_below_30(posterior->band_mass[0]);
-  pcr.set_mass_30_to_70(posterior->band_mass[1]);
-  pcr.set_mass_above_70(posterior->band_mass[2]);
-  return pcr;
-}
-
-v1::FailureMode ModeToProto(FailureMode mode) {
-  switch (mode) {
-    case FailureMode::kNoCollapse:
-      return v1::FAILURE_MODE_NONE;
-    case FailureMode::kHyperVulnerable:
-      return v1::FAILURE_MODE_HYPER_VULNERABLE;
-    case FailureMode::kMultiLayerDilution:
-      return v1::FAILURE_MODE_DILUTION;
-    case FailureMode::kOutlierAsSafety:
-      return v1::FAILURE_MODE_OUTLIER_AS_SAFETY;
-    case FailureMode::kMixed:
-      return v1::FAILURE_MODE_MIXED;
-    case FailureMode::kOutlierCrushesSafety:
-      return v1::FAILURE_MODE_OUTLIER_CRUSHES;
-    default:
-      return v1::FAILURE_MODE_UNDETERMINED;
-  }
-}
-
-}  // namespace
-
 absl::StatusOr<v1::ClassifyResponse> FakePeers::Classify(const v1::ClassifyRequest& request) {
   calls.push_back("pcr");
   if (away.contains("pcr")) return absl::UnavailableError("pcr is away");
-  Evidence evidence;
-  evidence.policy = request.policy() == v1::POLICY_PAPER ? Policy::kPaper : Policy::kPlumbline;
-  evidence.num_layers = static_cast<int32_t>(request.num_layers());
-  evidence.baseline_refusals = request.baseline_refusals();
-  for (const v1::LayerEvidence& layer : request.layers()) {
-    evidence.layers.push_back({LayerIndex(static_cast<int32_t>(layer.layer())), CountOf(layer)});
-  }
-  evidence.all_layers = CountOf(request.all_layers());
-  evidence.all_but_critical = PairsOf(request.critical_fp_pairs());
-  evidence.pcr_step = PairsOf(request.per_channel_step());
-  evidence.pcr_deployable = PairsOf(request.per_channel_deployable());
-  if (request.has_critical_layer()) {
-    evidence.measured_layer = LayerIndex(static_cast<int32_t>(request.critical_layer()));
-  }
-  evidence.target_format = request.target();
-  evidence.seed = request.seed();
-  PLUMB_ASSIGN_OR_RETURN(Classification c, ClassifyFailureMode(evidence));
-  v1::ClassifyResponse response;
-  response.set_mode(ModeToProto(c.mode));
-  response.set_explanation(c.explanation);
-  *response.mutable_pcr_paper() = PcrToProto(c.pcr_step);
-  *response.mutable_pcr_deployable() = PcrToProto(c.pcr_deployable);
-  response.set_policy_version("test/1");
-  for (const CandidatePlan& plan : c.candidates) {
-    v1::CandidatePlan* candidate = response.add_candidates();
-    candidate->set_name(plan.name);
-    candidate->set_plan(plan.plan);
-    candidate->set_reason(plan.reason);
-    candidate->set_from_mode(plan.kind == CandidateKind::kMode);
-  }
-  return response;
+  // The service's own code, without the wire.
+  PLUMB_ASSIGN_OR_RETURN(Evidence evidence, EvidenceFromProto(request));
+  PLUMB_ASSIGN_OR_RETURN(Classification classification, ClassifyFailureMode(evidence));
+  return ClassificationToProto(classification, request);
 }
 
 absl::StatusOr<StudyRun> RunStudy(const World& world, const StudyContext& context) {
