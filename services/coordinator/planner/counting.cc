@@ -220,7 +220,9 @@ v1::Interval RecoveryOf(const PairedOutcomes& pairs) {
   interval.set_method("dirichlet");
   interval.set_successes(static_cast<uint64_t>(pairs.flips_a()));
   interval.set_trials(static_cast<uint64_t>(pairs.flips_b()));
-  auto posterior = PairedRatioPosterior(pairs, {.min_flips_b = kMinTargetFlips});
+  // Two dozen candidates get one; the finalists' are drawn again, finer, with the recommendation.
+  constexpr int32_t kDraws = 20'000;
+  auto posterior = PairedRatioPosterior(pairs, {.draws = kDraws, .min_flips_b = kMinTargetFlips});
   if (!posterior.ok()) return interval;
   interval.set_defined(true);
   interval.set_estimate(posterior->estimate);

@@ -101,6 +101,13 @@ std::vector<v1::PlanResult*> FinalistsOf(v1::Report* report) {
   return finalists;
 }
 
+// The table shows the same numbers as the sentence.
+void SetFinalRecovery(const TrialSummary& summary, v1::PlanResult* plan) {
+  if (!summary.recovery.has_value()) return;
+  plan->mutable_recovery()->set_low(summary.recovery->interval.lower);
+  plan->mutable_recovery()->set_high(summary.recovery->interval.upper);
+}
+
 std::string FloorText(const v1::ConditionResult& counts) {
   if (!counts.floor_measured()) return "";
   return absl::StrCat(" Sensitivity floor: noise alone changes ", counts.floor_changes(), " of ",
@@ -114,6 +121,7 @@ void Explain(const Recommendation& recommendation, const std::vector<v1::PlanRes
     plan.set_not_recommended_because("not a finalist");
   }
   for (size_t i = 0; i < plans.size(); ++i) {
+    SetFinalRecovery(recommendation.trials[i], plans[i]);
     std::vector<std::string> why = recommendation.trials[i].obstacles;
     if (!plans[i]->winner()) why.insert(why.begin(), "did not win on validation");
     if (plans[i]->winner() && recommendation.outcome == Outcome::kExploratory) {
