@@ -12,6 +12,10 @@ namespace {
 // Above the noise of the largest u, 1 - 2^-33: -log(2^-33) = 22.88.
 constexpr double kLargestNoise = 22.9;
 
+// Tokens less than e^-35 as probable as the best are left out of the nucleus's total: together less
+// than 1e-9 of it for a million of them.
+constexpr double kNegligible = -35;
+
 struct Draw {
   const float* logits;
   const Sampling& sampling;
@@ -36,7 +40,8 @@ std::vector<int32_t> Nucleus(const float* logits, int vocab, int32_t top1,
                              const Sampling& sampling) {
   double total = 0;
   for (int i = 0; i < vocab; ++i) {
-    total += std::exp((double{logits[i]} - logits[top1]) / sampling.temperature);
+    const double exponent = (double{logits[i]} - logits[top1]) / sampling.temperature;
+    if (exponent > kNegligible) total += std::exp(exponent);
   }
   std::vector<int32_t> order(vocab);
   for (int i = 0; i < vocab; ++i) order[i] = i;

@@ -3,14 +3,16 @@
     oracle_parity.py --dump build/tests/engine_dump --model BUNDLE [--dtype fp32|bf16] [--prompts N]
                      [--new N] [--threads N] [--tiny]
 
-Both sides generate greedily from the same ids. The bar: tokens equal on at least 99% of
-all positions, so that a first difference counts for the rest of its sequence, and each of the engine's two best logits, fed the
-oracle's own tokens, within a bound of the oracle's logit for the same id.
+Both sides generate greedily from the same ids. The bar: tokens equal on at least 99% of all positions, so
+that a first difference counts for the rest of its sequence, and each of the engine's two best logits, fed
+the oracle's own tokens, within a bound of the oracle's logit for the same id.
 
 The bound: both sum the same products in another order. A sum of n products of magnitude m differs by
 about eps * sqrt(n) * m; through L blocks of two sublayers each the differences add like a random walk
 that the residual stream carries to the head. We allow eps * sqrt(2 L n) * scale * 4, with scale the
-largest absolute logit of the row and n the hidden size: two standard deviations for each of two sides. --teeth shows that one changed weight bit breaks it.
+largest absolute logit of the row and n the hidden size: two standard deviations for each of two sides. In
+bf16 sums run in fp32 and only what each sublayer adds to the stream is rounded: eps * sqrt(2 L) * scale * 4.
+With --tiny, a weight row bent by a thousandth must break it.
 """
 import argparse
 import json
@@ -98,7 +100,8 @@ def compare(dump, bundle, dtype, prompts, new, threads, model):
     same = total = 0
     worst = 0.0  # in units of the bound
     config = model.config
-    walk = (2 * config.num_hidden_layers * config.hidden_size) ** 0.5
+    terms = config.hidden_size if dtype == "fp32" else 1
+    walk = (2 * config.num_hidden_layers * terms) ** 0.5
     for i, (tokens, logits) in enumerate(oracle):
         mine = free[i]["tokens"]
         total += new
