@@ -102,13 +102,13 @@ absl::StatusOr<v1::SyncResponse> LeaseManager::Sync(const v1::SyncRequest& reque
     return status;
   }
   PLUMB_RETURN_IF_ERROR(AcceptSequence(request));
+  PLUMB_RETURN_IF_ERROR(ExpireLocked(now));
   if (request.draining()) {
     directory_->Remove(request.worker_id());
   } else {
     directory_->Update(request.worker_id(), request.capabilities());
   }
   if (metrics_ != nullptr) metrics_->Set(metric::kWorkersSeen, {}, directory_->CountLive());
-  PLUMB_RETURN_IF_ERROR(ExpireLocked(now));
 
   v1::SyncResponse response;
   int free_cells = static_cast<int>(std::min<uint32_t>(request.free_cells(), 1 << 20));
@@ -271,6 +271,7 @@ absl::Status LeaseManager::ExpireLocked(absl::Time now) {
     spdlog::warn("lease {} of worker {} expired with {} cells", lease.lease_id, lease.worker_id,
                  lease.cell_keys.size());
     PLUMB_RETURN_IF_ERROR(store_->EndLease(lease.lease_id, failure));
+    directory_->Remove(lease.worker_id);  // until it calls again
     Count(metric::kLeasesExpired, {});
   }
   if (!leases.empty()) changed_->Notify();
