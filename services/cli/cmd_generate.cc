@@ -33,6 +33,7 @@ struct GenerateFlags {
   uint64_t seed = 0, jitter_seed = 0;
   double temperature = 0, top_p = 1;
   bool json = false, raw = false, logits = false, parse_special = false, paper_quirks = false;
+  bool ignore_eos = false;
 };
 
 // {"id": ..., "token_ids": [...]} a line.
@@ -131,6 +132,7 @@ absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags,
   request.set_want_logit_digest(flags.logits);
   request.set_jitter_seed(flags.jitter_seed);
   request.set_paper_quirks(flags.paper_quirks);
+  request.set_ignore_eos(flags.ignore_eos);
   return request;
 }
 
@@ -236,6 +238,8 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
                     "top-2 ids and gap of each step, digest of all logits");
   command->add_flag("--parse-special", flags->parse_special,
                     "special-token look-alikes in prompts become special tokens");
+  command->add_flag("--ignore-eos", flags->ignore_eos,
+                    "go on past EOS: every answer has --max-new-tokens tokens");
   command->add_flag("--paper-quirks", flags->paper_quirks,
                     "allow formats that the paper's code has by accident");
   command->callback([=] { *exit_code = Finish(Generate(*flags)); });

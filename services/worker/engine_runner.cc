@@ -1,6 +1,7 @@
 #include "services/worker/engine_runner.h"
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 #include <utility>
 
@@ -22,10 +23,25 @@ void AddStats(const EngineStats& from, EngineStats* to) {
   to->other_seconds += from.other_seconds;
 }
 
+EngineStats Difference(const EngineStats& after, const EngineStats& before) {
+  return {after.steps - before.steps,
+          after.prompt_tokens - before.prompt_tokens,
+          after.decoded_tokens - before.decoded_tokens,
+          after.padded_slots - before.padded_slots,
+          after.matmul_seconds - before.matmul_seconds,
+          after.attention_seconds - before.attention_seconds,
+          after.quantize_seconds - before.quantize_seconds,
+          after.other_seconds - before.other_seconds};
+}
+
 }  // namespace
 
-EngineRunner::EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded)
-    : factory_(std::move(factory)), options_(std::move(options)), max_loaded_(max_loaded) {
+EngineRunner::EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded,
+                           StepObserver on_step)
+    : factory_(std::move(factory)),
+      options_(std::move(options)),
+      max_loaded_(max_loaded),
+      on_step_(std::move(on_step)) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -136,7 +152,7 @@ void EngineRunner::StepAll() {
   for (auto& [digest, loaded] : loaded_) {
     if (loaded.running.empty()) continue;
     loaded.last_used = ++clock_;
-    absl::StatusOr<std::vector<SequenceResult>> results = loaded.engine->Step();
+    absl::StatusOr<std::vector<SequenceResult>> results = Step(*loaded.engine);
     if (results.ok()) {
       Deliver(loaded, *std::move(results));
     } else {
@@ -147,6 +163,16 @@ void EngineRunner::StepAll() {
   for (auto it = loaded_.begin(); it != loaded_.end();) {
     it = it->second.engine == nullptr ? loaded_.erase(it) : std::next(it);
   }
+}
+
+absl::StatusOr<std::vector<SequenceResult>> EngineRunner::Step(Engine& engine) const {
+  if (on_step_ == nullptr) return engine.Step();
+  const EngineStats before = engine.stats();
+  const auto started = std::chrono::steady_clock::now();
+  absl::StatusOr<std::vector<SequenceResult>> results = engine.Step();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
+  on_step_(Difference(engine.stats(), before), took.count());
+  return results;
 }
 
 void EngineRunner::Deliver(Loaded& loaded, std::vector<SequenceResult> results) {

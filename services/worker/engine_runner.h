@@ -31,10 +31,14 @@ using EngineFactory =
 class EngineRunner {
  public:
   using Done = std::function<void(absl::StatusOr<SequenceResult>)>;
+  // What one step of one engine added, and how long it took. Runs on the runner's thread, before
+  // the step's results are handed out.
+  using StepObserver = std::function<void(const EngineStats& added, double seconds)>;
 
   // options.bundle_dir is ignored: it comes from the entry. At most `max_loaded` engines stay in
   // memory; the one idle longest goes first.
-  EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded = 2);
+  EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded = 2,
+               StepObserver on_step = nullptr);
   ~EngineRunner();  // drops what is active, without calling `done`
   EngineRunner(const EngineRunner&) = delete;
   EngineRunner& operator=(const EngineRunner&) = delete;
@@ -68,6 +72,7 @@ class EngineRunner {
   void Run();
   void StartJob(Job job);
   void StepAll();
+  absl::StatusOr<std::vector<SequenceResult>> Step(Engine& engine) const;
   void Deliver(Loaded& loaded, std::vector<SequenceResult> results);
   void FailAll(Loaded& loaded, const absl::Status& status);
   void DropCancelled(const std::vector<uint64_t>& ids);
@@ -78,6 +83,7 @@ class EngineRunner {
   const EngineFactory factory_;
   const EngineOptions options_;
   const size_t max_loaded_;
+  const StepObserver on_step_;
 
   std::map<std::string, Loaded> loaded_;  // by model digest; engine thread alone
   EngineStats evicted_stats_;             // engine thread alone

@@ -73,6 +73,7 @@ absl::StatusOr<std::vector<Planned>> PlanCall(const v1::GenerateRequest& request
       input.paper_quirks = request.paper_quirks();
       absl::StatusOr<BuiltRequest> built = BuildRequest(entry, input, calibrations);
       if (!built.ok()) return Annotate(built.status(), absl::StrCat("prompt '", prompt.id(), "'"));
+      if (request.ignore_eos()) built->request.stop_tokens.clear();
       built->request.want_steps = request.want_steps();
       built->request.want_logit_digest = request.want_logit_digest();
       if (auto it = forced.find(prompt.id()); it != forced.end()) {

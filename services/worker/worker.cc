@@ -12,6 +12,7 @@
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
 #include "services/worker/generation_service.h"
+#include "services/worker/step_metrics.h"
 #include "services/worker/sync_loop.h"
 
 namespace plumbline {
@@ -20,6 +21,7 @@ namespace {
 constexpr uint32_t kDefaultDrainSeconds = 20;
 constexpr uint32_t kDefaultMaxRunning = 256;
 constexpr uint32_t kDefaultKvPoolMib = 4096;
+constexpr size_t kMaxLoadedModels = 2;
 
 std::string RandomHex() {
   std::random_device random;
@@ -119,7 +121,11 @@ absl::StatusOr<std::unique_ptr<WorkerParts>> BuildParts(const v1::WorkerConfig& 
   auto parts = std::make_unique<WorkerParts>();
   PLUMB_ASSIGN_OR_RETURN(parts->catalog, ModelCatalog::Create({config.model_roots().begin(),
                                                                config.model_roots().end()}));
-  parts->runner = std::make_unique<EngineRunner>(CreateCpuEngine, options);
+  parts->runner = std::make_unique<EngineRunner>(
+      CreateCpuEngine, options, kMaxLoadedModels,
+      [metrics = process.metrics](const EngineStats& added, double seconds) {
+        CountStep(added, seconds, metrics);
+      });
   PLUMB_ASSIGN_OR_RETURN(parts->numerics, NumericsOf(*parts->runner, *parts->catalog, options));
   PLUMB_ASSIGN_OR_RETURN(auto capture, ClientOrNull<v1::ActivationCapture>(config.capture()));
   PLUMB_ASSIGN_OR_RETURN(parts->capture_client,
