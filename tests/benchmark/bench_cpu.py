@@ -41,7 +41,7 @@ class TransformersSide:
         return self._read()
 
     def stop(self):
-        self.process.stdin.close()
+        self.process.terminate()
         self.process.wait(timeout=60)
 
 
@@ -65,9 +65,10 @@ def load_prompts(pattern, model, count):
     return texts[:count], ids
 
 
-def split_layers(count, pairs):
-    """Layers of each pair, spread so that every pair has shallow and deep ones."""
-    return [list(range(first, count, pairs)) for first in range(pairs)]
+def split_layers(count, model_layers, pairs):
+    """`count` layers spread over the model's depth, dealt out so that every pair has shallow and deep ones."""
+    layers = [i * model_layers // count for i in range(count)]
+    return [layers[first::pairs] for first in range(pairs)]
 
 
 def check_same_model(ours, theirs):
@@ -81,10 +82,9 @@ def check_same_model(ours, theirs):
     return share
 
 
-def run_pairs(args, texts, ids, ours, theirs):
+def run_pairs(args, chunks, texts, ids, ours, theirs):
     pairs = []
     plan = lambda layer: f"*:fp,{layer}:int{args.bits}.sym.tensor"
-    chunks = split_layers(args.layers, args.pairs)
     for number, layers in enumerate(chunks, 1):
         turns = {"plumbline": lambda: ours.run(texts, [plan(l) for l in layers], args.tokens),
                  "transformers": lambda: theirs.run(ids, layers, args.tokens)}
@@ -114,7 +114,8 @@ def parse_args():
     parser.add_argument("--bin", required=True, help="folder of the built binaries")
     parser.add_argument("--out", required=True, help="folder for the raw numbers")
     parser.add_argument("--prompt-files", required=True, help="jsonl files with `prompt` (a glob)")
-    parser.add_argument("--layers", type=int, help="ablate the first N layers (default: all)")
+    parser.add_argument("--layers", type=int, metavar="N",
+                        help="ablate N layers spread over the depth (default: all)")
     parser.add_argument("--prompts", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=48, help="length of every answer; EOS is ignored")
     parser.add_argument("--pairs", type=int, default=3, help="the layers are split over this many pairs")
@@ -145,7 +146,8 @@ def main():
             warm_ours = ours.run(texts[args.prompts :], ["*:fp"], args.tokens)
             share = check_same_model(warm_ours, theirs.run(ids[args.prompts :], [], args.tokens))
             say(f"unquantized answers: {share:.0%} of tokens equal on both sides")
-            pairs = run_pairs(args, texts[: args.prompts], ids[: args.prompts], ours, theirs)
+            chunks = split_layers(args.layers, model_layers, args.pairs)
+            pairs = run_pairs(args, chunks, texts[: args.prompts], ids[: args.prompts], ours, theirs)
         finally:
             ours.stop()
             if theirs is not None:
@@ -187,4 +189,7 @@ def finish(args, pairs, floors, share, prompt_tokens, model_layers):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -33,7 +33,10 @@ class Parsing(unittest.TestCase):
 class Layers(unittest.TestCase):
     def test_every_layer_is_in_one_pair(self):
         for pairs in (1, 3, 7, 30):
-            self.assertEqual(sorted(sum(split_layers(30, pairs), [])), list(range(30)))
+            self.assertEqual(sorted(sum(split_layers(30, 30, pairs), [])), list(range(30)))
+
+    def test_fewer_layers_are_spread_over_the_depth(self):
+        self.assertEqual(split_layers(4, 30, 2), [[0, 15], [7, 22]])
 
 
 class Floor(unittest.TestCase):
