@@ -32,27 +32,37 @@ __attribute__((target("avx512f"), always_inline)) inline void Block512(const flo
                                                                        const float* bias,
                                                                        int columns, float* y,
                                                                        int64_t y_stride) {
-  __m512 sums[R][3];
-  for (int r = 0; r < R; ++r) {
-    for (int j = 0; j < 3; ++j) sums[r][j] = _mm512_setzero_ps();
-  }
-  for (int64_t k = 0; k < in; ++k) {
-    const float* w = panel + k * kPanelColumns;
-    const __m512 w0 = _mm512_loadu_ps(w);
-    const __m512 w1 = _mm512_loadu_ps(w + 16);
-    const __m512 w2 = _mm512_loadu_ps(w + 32);
+  float totals[R * kPanelColumns] = {};
+  for (int64_t begin = 0; begin < in; begin += kChainLength) {
+    const int64_t end = std::min(in, begin + kChainLength);
+    __m512 sums[R][3];
+    for (int r = 0; r < R; ++r) {
+      for (int j = 0; j < 3; ++j) sums[r][j] = _mm512_setzero_ps();
+    }
+    for (int64_t k = begin; k < end; ++k) {
+      const float* w = panel + k * kPanelColumns;
+      const __m512 w0 = _mm512_loadu_ps(w);
+      const __m512 w1 = _mm512_loadu_ps(w + 16);
+      const __m512 w2 = _mm512_loadu_ps(w + 32);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const __m512 value = _mm512_set1_ps(x[r * in + k]);
+        sums[r][0] = _mm512_fmadd_ps(value, w0, sums[r][0]);
+        sums[r][1] = _mm512_fmadd_ps(value, w1, sums[r][1]);
+        sums[r][2] = _mm512_fmadd_ps(value, w2, sums[r][2]);
+      }
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const __m512 value = _mm512_set1_ps(x[r * in + k]);
-      sums[r][0] = _mm512_fmadd_ps(value, w0, sums[r][0]);
-      sums[r][1] = _mm512_fmadd_ps(value, w1, sums[r][1]);
-      sums[r][2] = _mm512_fmadd_ps(value, w2, sums[r][2]);
+#pragma GCC unroll 3
+      for (int j = 0; j < 3; ++j) {
+        float* total = totals + r * kPanelColumns + 16 * j;
+        _mm512_storeu_ps(total, _mm512_add_ps(_mm512_loadu_ps(total), sums[r][j]));
+      }
     }
   }
   for (int r = 0; r < R; ++r) {
-    float row[kPanelColumns];
-    for (int j = 0; j < 3; ++j) _mm512_storeu_ps(row + 16 * j, sums[r][j]);
-    Finish(row, bias, columns, y + r * y_stride);
+    Finish(totals + r * kPanelColumns, bias, columns, y + r * y_stride);
   }
 }
 
@@ -77,21 +87,28 @@ template <int R>
 __attribute__((target("avx2,fma"), always_inline)) inline void Block256(const float* x, int64_t in,
                                                                         const float* panel,
                                                                         float* sums_out) {
-  __m256 sums[R][2];
-  for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
-  for (int64_t k = 0; k < in; ++k) {
-    const __m256 w0 = _mm256_loadu_ps(panel + k * kPanelColumns);
-    const __m256 w1 = _mm256_loadu_ps(panel + k * kPanelColumns + 8);
+  for (int r = 0; r < R; ++r) std::fill_n(sums_out + r * kPanelColumns, 16, 0.0f);
+  for (int64_t begin = 0; begin < in; begin += kChainLength) {
+    const int64_t end = std::min(in, begin + kChainLength);
+    __m256 sums[R][2];
+    for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+    for (int64_t k = begin; k < end; ++k) {
+      const __m256 w0 = _mm256_loadu_ps(panel + k * kPanelColumns);
+      const __m256 w1 = _mm256_loadu_ps(panel + k * kPanelColumns + 8);
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r) {
+        const __m256 value = _mm256_set1_ps(x[r * in + k]);
+        sums[r][0] = _mm256_fmadd_ps(value, w0, sums[r][0]);
+        sums[r][1] = _mm256_fmadd_ps(value, w1, sums[r][1]);
+      }
+    }
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
-      const __m256 value = _mm256_set1_ps(x[r * in + k]);
-      sums[r][0] = _mm256_fmadd_ps(value, w0, sums[r][0]);
-      sums[r][1] = _mm256_fmadd_ps(value, w1, sums[r][1]);
+      for (int j = 0; j < 2; ++j) {
+        float* total = sums_out + r * kPanelColumns + 8 * j;
+        _mm256_storeu_ps(total, _mm256_add_ps(_mm256_loadu_ps(total), sums[r][j]));
+      }
     }
-  }
-  for (int r = 0; r < R; ++r) {
-    _mm256_storeu_ps(sums_out + r * kPanelColumns, sums[r][0]);
-    _mm256_storeu_ps(sums_out + r * kPanelColumns + 8, sums[r][1]);
   }
 }
 
@@ -194,13 +211,18 @@ void PackPanels(const float* weight, int64_t out, int64_t in, float* panels) {
 void MultiplyPanelPlain(const float* x, int64_t rows, int64_t in, const float* panel,
                         const float* bias, int columns, float* y, int64_t y_stride) {
   for (int64_t r = 0; r < rows; ++r) {
-    float sums[kPanelColumns] = {};
-    for (int64_t k = 0; k < in; ++k) {
-      for (int c = 0; c < columns; ++c) {
-        sums[c] = std::fma(x[r * in + k], panel[k * kPanelColumns + c], sums[c]);
+    float totals[kPanelColumns] = {};
+    for (int64_t begin = 0; begin < in; begin += kChainLength) {
+      const int64_t end = std::min(in, begin + kChainLength);
+      float sums[kPanelColumns] = {};
+      for (int64_t k = begin; k < end; ++k) {
+        for (int c = 0; c < columns; ++c) {
+          sums[c] = std::fma(x[r * in + k], panel[k * kPanelColumns + c], sums[c]);
+        }
       }
+      for (int c = 0; c < columns; ++c) totals[c] += sums[c];
     }
-    Finish(sums, bias, columns, y + r * y_stride);
+    Finish(totals, bias, columns, y + r * y_stride);
   }
 }
 

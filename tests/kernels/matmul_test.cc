@@ -1,4 +1,4 @@
-// The products' contract: one chain of fused multiply-adds, the same bits from vector and plain
+// The products' contract: chains of fused multiply-adds, the same bits from vector and plain
 // code.
 #include "kernels/matmul.h"
 
@@ -20,7 +20,7 @@ std::vector<float> Normal(int64_t n, uint32_t seed) {
 }
 
 TEST(MatmulTest, VectorAndPlainCodeAgreeBitForBit) {
-  for (int64_t in : {1, 2, 63, 576}) {
+  for (int64_t in : {1, 2, 63, 64, 65, 576, 600}) {
     for (int64_t rows : {1, 3, 4, 6, 7, 8, 11, 17}) {
       for (int columns : {1, 17, 47, 48}) {
         const std::vector<float> x = Normal(rows * in, 1), bias = Normal(columns, 3);

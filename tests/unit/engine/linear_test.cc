@@ -1,5 +1,5 @@
 // The products that everything rests on: each row depends on itself alone, and fp32 sums are
-// exactly the chain that kernels/matmul.h promises.
+// exactly the chains that kernels/matmul.h promises.
 #include "services/engine/cpu/linear.h"
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/matmul.h"
 #include "services/engine/cpu/parallel.h"
 
 namespace plumbline {
@@ -68,7 +69,7 @@ TYPED_TEST(LinearTest, ARowIsTheSameAmongAnyNumberOfRowsAtAnyPlaceOnAnyThreads) 
   SetThreads(2);
 }
 
-TEST(LinearF32Test, EveryElementIsTheChainOfFusedMultiplyAdds) {
+TEST(LinearF32Test, EveryElementIsTheSumOfChainsOfFusedMultiplyAdds) {
   SetThreads(2);
   std::mt19937 random(5);
   std::normal_distribution<float> normal;
@@ -84,9 +85,13 @@ TEST(LinearF32Test, EveryElementIsTheChainOfFusedMultiplyAdds) {
     linear.Apply(x.data(), rows, y.data());
     for (int row = 0; row < rows; ++row) {
       for (int c = 0; c < shape.out; ++c) {
-        float sum = 0;
+        float sum = 0, chain = 0;
         for (int k = 0; k < shape.in; ++k) {
-          sum = std::fma(x.data()[row * shape.in + k], weight.data()[c * shape.in + k], sum);
+          chain = std::fma(x.data()[row * shape.in + k], weight.data()[c * shape.in + k], chain);
+          if (k % kernels::kChainLength == kernels::kChainLength - 1 || k == shape.in - 1) {
+            sum += chain;
+            chain = 0;
+          }
         }
         if (shape.bias) sum += biases[c];
         ASSERT_EQ(y.data()[row * shape.out + c], sum) << row << " " << c;
