@@ -1,4 +1,4 @@
-# libtorch as it comes in the PyTorch wheel. TorchConfig.cmake of the wheel wants a CUDA toolkit and the
+# libtorch as it comes in the PyTorch wheel, the reference of the kernel tests. TorchConfig.cmake of the wheel wants a CUDA toolkit and the
 # whole of CUDA's libraries; the CPU build needs torch_cpu and c10 alone.
 set(PLUMB_TORCH_DIR "" CACHE PATH "the folder 'torch' of an installed PyTorch wheel")
 if(NOT PLUMB_TORCH_DIR)
@@ -7,7 +7,7 @@ if(NOT PLUMB_TORCH_DIR)
 endif()
 if(NOT EXISTS "${PLUMB_TORCH_DIR}/lib/libtorch_cpu.so")
   message(FATAL_ERROR "no libtorch_cpu.so under PLUMB_TORCH_DIR='${PLUMB_TORCH_DIR}': run scripts/setup.sh, "
-                      "or pass -DPLUMB_TORCH_DIR=<site-packages>/torch, or -DPLUMB_WITH_TORCH=OFF")
+                      "or pass -DPLUMB_TORCH_DIR=<site-packages>/torch, or leave PLUMB_WITH_TORCH off")
 endif()
 get_filename_component(_site "${PLUMB_TORCH_DIR}" DIRECTORY)
 file(GLOB _nvidia_libs LIST_DIRECTORIES true "${_site}/nvidia/*/lib")

@@ -2,7 +2,7 @@
 # Installs what a build needs on Debian 12 or Ubuntu 24.04: system packages (root or sudo) and a Python
 # environment under the project (.venv). Takes what exists: a second run is a matter of seconds.
 #
-#   scripts/setup.sh           what the build, the model import and the quickstart need (about 0.7 GB)
+#   scripts/setup.sh           what the build, the model import and the quickstart need (no PyTorch, no CUDA)
 #   scripts/setup.sh --test    also the oracles and linters of the tests (PyTorch's full set, about 5 GB)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

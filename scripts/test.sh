@@ -17,7 +17,7 @@ for arg in "$@"; do
 done
 
 "$PLUMB_ROOT/scripts/setup.sh" --test
-"$PLUMB_ROOT/scripts/build.sh" --tests
+"$PLUMB_ROOT/scripts/build.sh" --tests -DPLUMB_WITH_TORCH=ON
 "$PLUMB_ROOT/scripts/testbed/make_model.sh"
 if [ $QUICK = 0 ]; then "$PLUMB_ROOT/scripts/lint.sh"; fi
 if [ $QUICK = 0 ]; then "$PLUMB_ROOT/scripts/sanitize.sh"; fi
