@@ -12,6 +12,10 @@ Agreement is the mean share of leading tokens that are equal (of the longer answ
 included). A share of wholly equal answers would count a split at the last token like one at the first;
 it moves by 100/N points a prompt, too coarse for a margin of 10. It is printed beside.
 
+Every prompt has a system text of its own. With one system text for all, its first tokens have the same
+keys and values in every prompt, and one code near a boundary there moves all answers together: the
+agreement of N prompts would be the luck of one. --shared-system shows it.
+
 Plans with windows get prompts of 100 to 250 tokens, else they would quantize nothing. Teeth: an oracle
 with a planted mistake must miss the bar.
 """
@@ -115,6 +119,8 @@ def arguments():
     parser.add_argument("--new", type=int, default=24)
     parser.add_argument("--plans", nargs="*", default=list(PLANS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shared-system", action="store_true",
+                        help="the chat format's own system text in every prompt")
     parser.add_argument("--full", action="store_true", help="63 prompts x 64 tokens, every mistake")
     args = parser.parse_args()
     if args.full:
@@ -129,7 +135,9 @@ def main():
         print(f"SKIPPED: {reason}")
         return 77
     chat = prompt_sets.Chat(args.model)
-    short = [chat.ids(t) for t in prompt_sets.mixed_texts(args.prompts)]
+    systems = prompt_sets.system_texts(args.prompts if not args.shared_system else 0)
+    short = [chat.ids(t, systems[i] if systems else "")
+             for i, t in enumerate(prompt_sets.mixed_texts(args.prompts))]
     long = [chat.ids(t) for t in prompt_sets.long_texts(args.window_prompts)]
     prompts_of = lambda plan: long if has_window(plan) else short  # noqa: E731
     start = time.time()

@@ -48,6 +48,11 @@ def long_texts(count: int, requests: int = 10) -> list[str]:
     return texts
 
 
+def system_texts(count: int) -> list[str]:
+    """A system text of its own for every prompt, different from the first words on."""
+    return list(reversed(built_in("harmless")))[:count]
+
+
 class Chat:
     def __init__(self, bundle: str):
         self.tokenizer = Tokenizer.from_file(os.path.join(bundle, "tokenizer.json"))
@@ -58,6 +63,10 @@ class Chat:
             stop = json.load(file)["eos_token_id"]
         self.stop = stop if isinstance(stop, list) else [stop]
 
-    def ids(self, text: str) -> list[int]:
-        whole = self.texts["start", "user"] + text + self.texts["user", "end"]
+    def ids(self, text: str, system: str = "") -> list[int]:
+        """Without a system text, the template's own."""
+        start = self.texts["start", "user"]
+        if system:
+            start = self.texts["start", "system"] + system + self.texts["system", "user"]
+        whole = start + text + self.texts["user", "end"]
         return self.tokenizer.encode(whole, add_special_tokens=False).ids
