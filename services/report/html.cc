@@ -4,137 +4,100 @@
 #include "absl/strings/str_format.h"
 #include "services/report/charts.h"
 #include "services/report/format.h"
+#include "services/report/html_parts.h"
 #include "services/report/style.h"
 #include "services/report/tables.h"
 
 namespace plumbline {
 namespace {
 
-const char* DecisionClass(v1::Decision decision) {
-  switch (decision) {
-    case v1::DECISION_SHIP:
-      return "good";
-    case v1::DECISION_DO_NOT_SHIP:
-      return "bad";
-    default:
-      return "unsure";
+std::string SafeFormat(const v1::Report& report) {
+  if (report.lowest_safe_format().empty()) return "";
+  for (const v1::ConditionResult& c : report.sweep()) {
+    if (c.name() != report.lowest_safe_format() || c.cells() == 0) continue;
+    return Paragraph(absl::StrCat("Lowest format in the safe band by its estimate: ", c.name(),
+                                  ", ", c.flips(), " of ", c.baseline_refusals(), ", ",
+                                  IntervalText(c.flip_rate()), "."));
   }
+  return Paragraph(absl::StrCat("Lowest safe format: ", report.lowest_safe_format()));
 }
 
-std::string Paragraph(const std::string& text) {
-  return text.empty() ? "" : absl::StrCat("<p>", HtmlEscape(text), "</p>\n");
-}
-
-std::string Fact(const std::string& name, const std::string& value) {
-  return absl::StrCat("<div class=\"fact\"><span>", HtmlEscape(name), "</span><b>",
-                      HtmlEscape(value), "</b></div>\n");
-}
-
-std::string Figure(const std::string& picture, const std::string& caption,
-                   const std::string& extra = "") {
-  if (picture.empty()) return "";
-  return absl::StrCat("<figure>", picture, extra, "<figcaption>", HtmlEscape(caption),
-                      "</figcaption></figure>\n");
-}
-
-std::string TableDetails(const Table& table, const std::string& summary) {
-  if (table.rows.empty()) return "";
-  return absl::StrCat("<details><summary>", HtmlEscape(summary), "</summary>", HtmlTable(table),
-                      "</details>\n");
-}
-
-const v1::PlanResult* Recommended(const v1::Report& report) {
-  for (const v1::PlanResult& plan : report.plans()) {
-    if (plan.recommended()) return &plan;
-  }
-  return nullptr;
-}
-
-std::string Floor(const v1::ConditionResult& condition) {
-  if (!condition.floor_measured()) return "not measured";
-  return absl::StrCat(
-      condition.floor_changes(), " of ", condition.floor_cells(),
-      condition.above_floor() ? " (the effect is above it)" : " (not distinguishable)");
-}
-
-std::string FirstScreen(const v1::Report& report) {
-  const v1::Headline& headline = report.headline();
-  std::string html = absl::StrCat(
-      "<h1>", HtmlEscape(report.provenance().model().name()), " served with ",
-      HtmlEscape(report.study().target()), "</h1>\n<section class=\"verdict ",
-      DecisionClass(headline.decision()), "\"><div class=\"word\">",
-      HtmlEscape(DecisionText(headline.decision())), "</div>\n", Paragraph(headline.sentence()),
-      Paragraph(headline.recommendation()), "</section>\n<div class=\"facts\">\n");
-  if (report.has_target()) {
-    const v1::ConditionResult& target = report.target();
-    html += Fact("refusals that flip under the target", IntervalText(target.flip_rate()));
-    html += Fact("verdicts that numeric noise alone changes", Floor(target));
-    html += Fact("KV memory of the target against unquantized", RatioText(target.memory_vs_fp()));
-    html += Fact("attended KV elements held quantized", PercentText(target.quantized_share()));
-  }
-  if (const v1::PlanResult* plan = Recommended(report)) {
-    html += Fact("recommended plan", plan->plan());
-    html += Fact(absl::StrCat("its recovery on ", plan->recovery_on_test() ? "test" : "validation",
-                              " prompts"),
-                 IntervalText(plan->recovery()));
-    html += Fact("its KV memory against the target", RatioText(plan->memory_vs_target()));
-  } else if (report.plans_size() > 0) {
-    html += Fact("recommended plan", "none found");
-  }
-  if (headline.mode() != v1::FAILURE_MODE_UNSPECIFIED) {
-    html += Fact("failure mode", ModeText(headline.mode()));
-  }
-  html += "</div>\n";
-  for (const std::string& warning : report.warnings()) {
-    absl::StrAppend(&html, "<div class=\"warning\">", HtmlEscape(warning), "</div>\n");
-  }
-  return html;
+std::string Screened(const v1::Report& report) {
+  int missing = 0;
+  for (const v1::LayerResult& layer : report.layers()) missing += layer.screen().cells() == 0;
+  return missing == 0 ? "" : absl::StrCat(" ", missing, " layers did not run and show no bar.");
 }
 
 std::string SweepSection(const v1::Report& report) {
   if (report.sweep_size() == 0) return "";
-  std::string html = "<h2>How many bits</h2>\n";
-  if (!report.lowest_safe_format().empty()) {
-    html += Paragraph(absl::StrCat("Lowest safe format: ", report.lowest_safe_format()));
+  return absl::StrCat(
+      "<h2>How many bits</h2>\n", SafeFormat(report),
+      Figure(FlipsByFormatChart(report), FlipsByFormatChart(report, kChartNarrow),
+             FlipsByFormatLegend(report),
+             "Refusals that become answers, with 95% Wilson intervals. Bands, of these flips: safe "
+             "under 5%, collapse from 5%, complete from 80%. A format that turns refusals into "
+             "degenerate text flips few and is no safer for it."),
+      TableDetails(SweepTable(report), "Counts, tests and memory"));
+}
+
+std::string KvErrorFigure(const v1::Report& report) {
+  std::string caption =
+      "Relative error of keys that each format makes at each layer, predicted from captured "
+      "activations without running the model; the layers stand below those of the chart above.";
+  if (report.kv_flip_correlation_defined()) {
+    absl::StrAppend(&caption, absl::StrFormat(" Rank correlation of the mechanism preset's error "
+                                              "with the measured flips: %.2f.",
+                                              report.kv_flip_correlation()));
   }
-  html += Figure(FlipsByFormatChart(report),
-                 "Refusals that become answers, with 95% Wilson intervals. Bands: safe under 5%, "
-                 "collapse from 5%, complete from 80%.");
-  html +=
-      TableDetails(ConditionTable("sweep", "Whole prompt sets under each format", report.sweep()),
-                   "Counts, tests and memory");
-  return html;
+  return Figure(KvErrorChart(report), KvErrorChart(report, kChartNarrow), KvErrorLegend(report),
+                caption);
 }
 
 std::string LayerSection(const v1::Report& report) {
-  if (report.layers_size() == 0) return "";
+  if (report.layers_size() == 0 && report.kv_errors_size() == 0) return "";
   std::string critical;
   for (uint32_t layer : report.critical_layers()) absl::StrAppend(&critical, " ", layer);
   std::string html = "<h2>Which layers</h2>\n";
-  html +=
-      Paragraph(absl::StrCat("Pattern: ", PatternText(report.pattern()),
-                             critical.empty() ? ". No layer is critical by itself."
-                                              : absl::StrCat(". Critical layers:", critical, ".")));
-  html += Figure(FlipsByLayerChart(report),
-                 "One layer at a time under the mechanism preset, on prompts of split A that the "
-                 "baseline refuses. Dashed: 10%.");
+  if (report.layers_size() > 0) {
+    html += Paragraph(critical.empty() ? std::string("No layer is critical by itself.")
+                                       : absl::StrCat("Pattern: ", PatternText(report.pattern()),
+                                                      ". Critical layers:", critical, "."));
+  }
+  html += Figure(
+      FlipsByLayerChart(report), FlipsByLayerChart(report, kChartNarrow),
+      FlipsByLayerLegend(report),
+      absl::StrCat("One layer at a time under the mechanism preset, on prompts of split A that the "
+                   "baseline refuses. Dashed: 10%.",
+                   Screened(report)));
+  html += KvErrorFigure(report);
   html += TableDetails(LayerTable(report), "Layers in figures");
   html += TableDetails(ConditionTable("combined", "Layers together", report.combined()),
-                       "All layers, all but the critical, first and last k");
-  const std::string errors = KvErrorChart(report);
-  if (!errors.empty()) {
-    html += Figure(errors,
-                   absl::StrCat("Relative error of keys that each format makes at each layer, "
-                                "predicted from captured activations without running the model.",
-                                report.kv_flip_correlation_defined()
-                                    ? absl::StrFormat(" Rank correlation with the measured flips "
-                                                      "above: %.2f.",
-                                                      report.kv_flip_correlation())
-                                    : std::string()),
-                   absl::StrCat("<p>", KvErrorLegend(report), "</p>"));
-    html += TableDetails(KvErrorTable(report), "KV error in figures");
-  }
+                       "Layers together: all, all but the critical, first and last k");
+  html += TableDetails(KvErrorTable(report), "KV error in figures");
   return html;
+}
+
+std::string PcrPart(const v1::PcrEstimate& estimate, const std::string& what) {
+  if (!estimate.defined()) {
+    if (estimate.undefined_reason().empty()) return "";
+    return Paragraph(
+        absl::StrCat("PCR, ", what, ": not defined: ", estimate.undefined_reason(), "."));
+  }
+  return absl::StrCat(
+      Paragraph(absl::StrCat("PCR, ", what, ": ", IntervalText(estimate.pcr()))),
+      Figure(PcrChart(estimate), PcrChart(estimate, kChartNarrow), "",
+             absl::StrCat("Posterior of PCR, ", what, ", over the bands of the failure modes.")));
+}
+
+std::string PcrParts(const v1::Report& report) {
+  const v1::PcrEstimate& frozen = report.pcr_deployable();
+  const v1::PcrEstimate& paper = report.pcr_paper();
+  if (!frozen.defined() && !paper.defined() &&
+      frozen.undefined_reason() == paper.undefined_reason()) {
+    return PcrPart(frozen, "deployable and paper");
+  }
+  return PcrPart(frozen, "deployable (statistics frozen after the prompt)") +
+         PcrPart(paper, "paper (statistics of each step)");
 }
 
 std::string ChannelSection(const v1::Report& report) {
@@ -142,36 +105,28 @@ std::string ChannelSection(const v1::Report& report) {
       report.mode_explanation().empty()) {
     return "";
   }
-  std::string html = "<h2>Why: the failure mode</h2>\n";
-  html += Paragraph(report.mode_explanation());
-  html += Figure(ChannelChart(report),
-                 absl::StrCat("Layer ", report.channels().layer(),
-                              ", on prompts of split B that the baseline refuses. ",
-                              report.channels().outlier_channels_size(),
-                              " outlier channels, found in the captured keys."));
-  html += TableDetails(ConditionTable("channels", "Channels", report.channels().conditions()),
-                       "Channels in figures");
-  const auto pcr = [](const v1::PcrEstimate& estimate, const std::string& what) {
-    if (!estimate.defined()) {
-      return estimate.undefined_reason().empty()
-                 ? std::string()
-                 : Paragraph(absl::StrCat("PCR (", what,
-                                          "): not defined: ", estimate.undefined_reason()));
-    }
-    return Paragraph(absl::StrCat("PCR (", what, "): ", IntervalText(estimate.pcr()))) +
-           Figure(PcrChart(estimate), absl::StrCat("Posterior of PCR, ", what,
-                                                   ", over the bands of the failure modes."));
-  };
-  html += pcr(report.pcr_deployable(), "deployable: statistics frozen after the prompt");
-  html += pcr(report.pcr_paper(), "paper: statistics of each step");
-  return html;
+  return absl::StrCat(
+      "<h2>Why: the failure mode</h2>\n", Paragraph(Capitalised(report.mode_explanation())),
+      Figure(ChannelChart(report), ChannelChart(report, kChartNarrow), ChannelLegend(report),
+             absl::StrCat("Layer ", report.channels().layer(),
+                          " alone unless a row says all layers, on prompts of split B that the "
+                          "baseline refuses. ",
+                          report.channels().outlier_channels_size(),
+                          " outlier channels, found in the captured keys.")),
+      TableDetails(ConditionTable("channels", "Channels", report.channels().conditions()),
+                   "Channels in figures"),
+      PcrParts(report));
 }
 
 std::string PlanSection(const v1::Report& report) {
   if (report.plans_size() == 0) return "";
+  const std::string picture = PlansChart(report);
   return absl::StrCat(
       "<h2>Which plan</h2>\n",
-      Figure(PlansChart(report),
+      picture.empty() ? Paragraph("No recovery can be told: the target flips too few of the "
+                                  "refusals that plans are compared on.")
+                      : "",
+      Figure(picture, PlansChart(report, kChartNarrow), "",
              "Recovery = 1 - flips(plan)/flips(target) with 95% interval; the numbers are those of "
              "the table. Chosen on validation prompts, confirmed on test prompts."),
       HtmlTable(PlanTable(report)));
@@ -236,7 +191,7 @@ std::string RenderHtml(const v1::Report& report) {
     html += Paragraph(absl::StrCat("The same cells with seeded 1-ulp noise on keys and values, ",
                                    report.floor().replicas(),
                                    " replicas: what changes here is not the format's doing."));
-    html += HtmlTable(ConditionTable("floor", "Replicas", report.floor().conditions()));
+    html += HtmlTable(FloorTable(report));
   }
   html += ExampleSection(report);
   html += "<h2>Where the figures come from</h2>\n";

@@ -10,16 +10,18 @@ namespace plumbline {
 namespace {
 
 constexpr int kTop = 12;
-constexpr int kRight = 14;
-
-std::string Title(const std::string& tooltip) {
-  return tooltip.empty() ? "" : absl::StrCat("<title>", HtmlEscape(tooltip), "</title>");
-}
+constexpr int kRight = 20;
 
 }  // namespace
 
 SvgPlot::SvgPlot(int width, int height, Range x, Range y, int margin_left, int margin_bottom)
     : width_(width), height_(height), left_(margin_left), bottom_(margin_bottom), x_(x), y_(y) {}
+
+std::string SvgPlot::Title(const std::string& tooltip) const {
+  // A phone has no pointer to hover with.
+  if (tooltip.empty() || width_ < 500) return "";
+  return absl::StrCat("<title>", HtmlEscape(tooltip), "</title>");
+}
 
 double SvgPlot::PixelX(double x) const {
   const double share = (x - x_.low) / (x_.high - x_.low);
@@ -58,6 +60,7 @@ void SvgPlot::AxisY(const std::vector<double>& ticks, const std::vector<std::str
                         "text-anchor=\"end\">%s</text>\n",
                         left_, width_ - kRight, y, y, left_ - 6, y + 4, HtmlEscape(labels[i])));
   }
+  if (title.empty()) return;
   const double middle = kTop + (height_ - kTop - bottom_) / 2.0;
   absl::StrAppend(&body_, absl::StrFormat("<text class=\"axis\" transform=\"translate(12 %.1f) "
                                           "rotate(-90)\" text-anchor=\"middle\">%s</text>\n",
@@ -65,20 +68,21 @@ void SvgPlot::AxisY(const std::vector<double>& ticks, const std::vector<std::str
 }
 
 void SvgPlot::AxisX(const std::vector<double>& ticks, const std::vector<std::string>& labels,
-                    const std::string& title, bool slanted) {
+                    const std::string& title, int slant) {
   const int base = height_ - bottom_;
   for (size_t i = 0; i < ticks.size(); ++i) {
     const double x = PixelX(ticks[i]);
-    if (slanted) {
+    if (slant != 0) {
       absl::StrAppend(&body_, absl::StrFormat("<text class=\"tick\" transform=\"translate(%.1f %d) "
-                                              "rotate(-35)\" text-anchor=\"end\">%s</text>\n",
-                                              x + 3, base + 14, HtmlEscape(labels[i])));
+                                              "rotate(-%d)\" text-anchor=\"end\">%s</text>\n",
+                                              x + 4, base + 14, slant, HtmlEscape(labels[i])));
     } else {
       absl::StrAppend(&body_, absl::StrFormat("<text class=\"tick\" x=\"%.1f\" y=\"%d\" "
                                               "text-anchor=\"middle\">%s</text>\n",
                                               x, base + 15, HtmlEscape(labels[i])));
     }
   }
+  if (title.empty()) return;
   absl::StrAppend(&body_, absl::StrFormat("<text class=\"axis\" x=\"%.1f\" y=\"%d\" "
                                           "text-anchor=\"middle\">%s</text>\n",
                                           left_ + (width_ - left_ - kRight) / 2.0, height_ - 6,

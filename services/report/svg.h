@@ -25,8 +25,9 @@ class SvgPlot {
   void BandX(double low, double high, const std::string& css_class);
   void AxisY(const std::vector<double>& ticks, const std::vector<std::string>& labels,
              const std::string& title);
+  // Labels turned by `slant` degrees, ending at their tick.
   void AxisX(const std::vector<double>& ticks, const std::vector<std::string>& labels,
-             const std::string& title, bool slanted = false);
+             const std::string& title, int slant = 0);
   void Line(const std::vector<double>& x, const std::vector<double>& y,
             const std::string& css_class);
   void RuleY(double y, const std::string& css_class);  // horizontal line
@@ -46,6 +47,7 @@ class SvgPlot {
   std::string Finish(const std::string& label) const;
 
  private:
+  std::string Title(const std::string& tooltip) const;
   void Rect(double left, double top, double width, double height, const std::string& css_class,
             const std::string& tooltip);
   int width_, height_, left_, bottom_;

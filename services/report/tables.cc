@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "services/report/format.h"
+#include "services/report/sweep.h"
 
 namespace plumbline {
 namespace {
@@ -18,12 +19,34 @@ std::string FloorText(const v1::ConditionResult& condition) {
                       condition.above_floor() ? "" : " (not distinguishable)");
 }
 
+const std::vector<std::string>& ConditionColumns() {
+  static const auto* const columns = new std::vector<std::string>{
+      "condition",    "plan",      "flips",       "flip rate [95%]", "phase",
+      "degenerate",   "reverse",   "set aside",   "p (Holm)",        "noise floor",
+      "KV quantized", "KV memory", "first change"};
+  return *columns;
+}
+
+std::string Share(uint64_t part, uint64_t whole) { return absl::StrCat(part, "/", whole); }
+
+// A phase of flips says nothing about answers that are no answers.
+std::string PhaseCell(const v1::ConditionResult& c) {
+  return c.degenerate() * 2 > c.baseline_refusals() ? "mostly degenerate" : PhaseText(c.phase());
+}
+
 std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
+  if (c.cells() == 0) {
+    std::vector<std::string> row(ConditionColumns().size(), "-");
+    row[0] = c.name();
+    row[1] = c.plan();
+    row[2] = "not run";
+    return row;
+  }
   return {c.name(),
           c.plan(),
-          absl::StrCat(c.flips(), "/", c.baseline_refusals()),
+          Share(c.flips(), c.baseline_refusals()),
           IntervalText(c.flip_rate()),
-          PhaseText(c.phase()),
+          PhaseCell(c),
           absl::StrCat(c.degenerate()),
           absl::StrCat(c.reverse_flips()),
           absl::StrCat(c.nonfinite() + c.judge_failed() + c.poisoned()),
@@ -34,12 +57,15 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
           c.median_first_divergence() < 0 ? "-" : NumberText(c.median_first_divergence())};
 }
 
-const std::vector<std::string>& ConditionColumns() {
-  static const auto* const columns = new std::vector<std::string>{
-      "condition",    "plan",      "flips",       "flip rate [95%]", "phase",
-      "degenerate",   "reverse",   "set aside",   "p (Holm)",        "noise floor",
-      "KV quantized", "KV memory", "first change"};
-  return *columns;
+std::string PlanVerdict(const v1::PlanResult& plan) {
+  if (plan.recommended()) return "recommended";
+  if (plan.winner()) return "best on validation, fails";
+  return plan.finalist() ? "rival" : "not a finalist";
+}
+
+std::string PlanNote(const v1::PlanResult& plan) {
+  const std::string& note = plan.not_recommended_because();
+  return plan.recommended() || note == PlanVerdict(plan) ? "" : note;
 }
 
 }  // namespace
@@ -53,6 +79,12 @@ Table ConditionTable(const std::string& name, const std::string& caption,
   return table;
 }
 
+Table SweepTable(const v1::Report& report) {
+  v1::Report ordered;
+  for (const v1::ConditionResult& one : OrderedSweep(report)) *ordered.add_sweep() = one;
+  return ConditionTable("sweep", "Whole prompt sets under each format", ordered.sweep());
+}
+
 Table LayerTable(const v1::Report& report) {
   Table table{"layers",
               "Each layer quantized alone",
@@ -64,36 +96,61 @@ Table LayerTable(const v1::Report& report) {
     const v1::ConditionResult& shown = confirmed ? layer.confirmed() : layer.screen();
     table.rows.push_back(
         {absl::StrCat(layer.layer()),
-         absl::StrCat(layer.screen().flips(), "/", layer.screen().baseline_refusals()),
-         confirmed ? absl::StrCat(shown.flips(), "/", shown.baseline_refusals()) : "not run",
+         layer.screen().cells() > 0
+             ? Share(layer.screen().flips(), layer.screen().baseline_refusals())
+             : "not run",
+         confirmed ? Share(shown.flips(), shown.baseline_refusals()) : "not run",
          IntervalText(shown.flip_rate()), PText(shown.has_binomial(), shown.binomial_p()),
          confirmed ? PValueText(layer.holm_p()) : "-", layer.critical() ? "yes" : ""});
   }
   return table;
 }
 
-Table PlanTable(const v1::Report& report) {
-  Table table{"plans",
-              "Plans compared",
-              {"#", "name", "plan", "validation flips", "test flips", "recovery [95%]", "on",
-               "recovery (paper)", "KV memory", "perplexity", "harmless refused", "verdict"},
+Table FloorTable(const v1::Report& report) {
+  Table table{"floor",
+              "Numeric noise: the same cells with 1-ulp jitter",
+              {"condition", "plan", "prompts", "verdicts that change", "share"},
               {}};
+  for (const v1::ConditionResult& c : report.floor().conditions()) {
+    const bool ran = c.floor_measured() && c.floor_cells() > 0;
+    table.rows.push_back({c.name(), c.plan(), c.prompts(),
+                          ran ? Share(c.floor_changes(), c.floor_cells()) : "not run",
+                          ran ? PercentText(static_cast<double>(c.floor_changes()) /
+                                            static_cast<double>(c.floor_cells()))
+                              : "-"});
+  }
+  return table;
+}
+
+Table PlanTable(const v1::Report& report) {
+  Table table{
+      "plans",
+      "Plans compared",
+      {"#", "name", "verdict", "validation flips", "test flips", "recovery [95%]", "on",
+       "recovery (paper)", "KV memory", "perplexity", "harmless refused", "plan", "why not"},
+      {}};
+  table.note_column = static_cast<int>(table.columns.size()) - 1;
   int number = 0;
   for (const v1::PlanResult& plan : report.plans()) {
     // The numbers are those of the chart, which leaves out plans without a recovery.
-    const std::string label = plan.recovery().defined() ? absl::StrCat(++number) : "";
-    const v1::ConditionResult& validation = plan.validation();
-    const v1::ConditionResult& test = plan.test();
+    const bool defined = plan.recovery().defined();
+    const auto flips = [](const v1::ConditionResult& c) {
+      return c.cells() > 0 ? Share(c.flips(), c.baseline_refusals()) : std::string("not run");
+    };
+    const v1::UtilityResult& utility = plan.utility();
     table.rows.push_back(
-        {label, plan.name(), plan.plan(),
-         absl::StrCat(validation.flips(), "/", validation.baseline_refusals()),
-         test.cells() > 0 ? absl::StrCat(test.flips(), "/", test.baseline_refusals()) : "not run",
-         IntervalText(plan.recovery()), plan.recovery_on_test() ? "test" : "validation",
-         plan.recovery_paper_defined() ? PercentText(plan.recovery_paper()) : "not defined",
+        {defined ? absl::StrCat(++number) : "", plan.name(), PlanVerdict(plan),
+         flips(plan.validation()), flips(plan.test()), IntervalText(plan.recovery()),
+         !defined                  ? "-"
+         : plan.recovery_on_test() ? "test"
+                                   : "validation",
+         // A ratio to two or three flips is noise, however it is defined.
+         defined && plan.recovery_paper_defined() ? PercentText(plan.recovery_paper())
+                                                  : "not defined",
          RatioText(plan.memory_vs_target()),
-         plan.utility().has_perplexity() ? RatioText(plan.utility().perplexity_ratio()) : "-",
-         absl::StrCat(plan.utility().harmless_refused(), "/", plan.utility().harmless()),
-         plan.recommended() ? "recommended" : plan.not_recommended_because()});
+         utility.has_perplexity() ? RatioText(utility.perplexity_ratio()) : "-",
+         utility.harmless() > 0 ? Share(utility.harmless_refused(), utility.harmless()) : "not run",
+         plan.plan(), PlanNote(plan)});
   }
   return table;
 }
@@ -181,39 +238,18 @@ Table ProvenanceTable(const v1::Report& report) {
 
 std::vector<Table> ReportTables(const v1::Report& report) {
   std::vector<Table> tables = {
-      ConditionTable("sweep", "Whole prompt sets under each format", report.sweep()),
+      SweepTable(report),
       LayerTable(report),
       ConditionTable("combined", "Layers together", report.combined()),
       ConditionTable("channels", absl::StrCat("Channels at layer ", report.channels().layer()),
                      report.channels().conditions()),
       PlanTable(report),
-      ConditionTable("floor", "Numeric noise: the same cells with 1-ulp jitter",
-                     report.floor().conditions()),
+      FloorTable(report),
       KvErrorTable(report),
       PromptTable(report),
       ProvenanceTable(report)};
   std::erase_if(tables, [](const Table& table) { return table.rows.empty(); });
   return tables;
-}
-
-std::string HtmlTable(const Table& table) {
-  std::string html = absl::StrCat("<div class=\"scroll\"><table><caption>",
-                                  HtmlEscape(table.caption), "</caption><thead><tr>");
-  for (const std::string& column : table.columns) {
-    absl::StrAppend(&html, "<th>", HtmlEscape(column), "</th>");
-  }
-  absl::StrAppend(&html, "</tr></thead><tbody>\n");
-  for (const auto& row : table.rows) {
-    absl::StrAppend(&html, "<tr>");
-    for (const std::string& cell : row) {
-      // Intervals stay on one line; digests and plans may break anywhere.
-      const bool wide = cell.size() > 24;
-      absl::StrAppend(&html, wide ? "<td class=\"wide\">" : "<td>", HtmlEscape(cell), "</td>");
-    }
-    absl::StrAppend(&html, "</tr>\n");
-  }
-  absl::StrAppend(&html, "</tbody></table></div>\n");
-  return html;
 }
 
 std::string CsvTable(const Table& table) {

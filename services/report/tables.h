@@ -13,6 +13,7 @@ struct Table {
   std::string caption;
   std::vector<std::string> columns;
   std::vector<std::vector<std::string>> rows;
+  int note_column = -1;  // long texts: HTML sets them on a line of their own below their row
 };
 
 // Every table that has rows, in the report's order.
@@ -20,12 +21,16 @@ std::vector<Table> ReportTables(const v1::Report& report);
 
 Table ConditionTable(const std::string& name, const std::string& caption,
                      const google::protobuf::RepeatedPtrField<v1::ConditionResult>& conditions);
+// With the target, in the order of OrderedSweep.
+Table SweepTable(const v1::Report& report);
+Table FloorTable(const v1::Report& report);
 Table LayerTable(const v1::Report& report);
 Table PlanTable(const v1::Report& report);
 Table KvErrorTable(const v1::Report& report);
 Table PromptTable(const v1::Report& report);
 Table ProvenanceTable(const v1::Report& report);
 
+// Columns without any value are left out, long cells open on demand.
 std::string HtmlTable(const Table& table);
 std::string CsvTable(const Table& table);    // CRLF lines, RFC 4180
 std::string LatexTable(const Table& table);  // booktabs

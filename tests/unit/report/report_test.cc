@@ -3,7 +3,9 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "gtest/gtest.h"
+#include "services/report/charts.h"
 #include "services/report/format.h"
+#include "services/report/sweep.h"
 #include "services/report/tables.h"
 #include "tests/support/status_matchers.h"
 
@@ -86,7 +88,7 @@ TEST(ReportTest, PageIsSelfContainedAndEscaped) {
   EXPECT_THAT(html, Not(HasSubstr("http://")));
   EXPECT_THAT(html, Not(HasSubstr("src=")));
   EXPECT_THAT(html, HasSubstr("&lt;b&gt;&amp; more"));
-  EXPECT_THAT(html, HasSubstr("do not ship"));
+  EXPECT_THAT(html, HasSubstr("Do not ship"));
   EXPECT_THAT(html, HasSubstr("*:int4.asym.group64"));
   EXPECT_THAT(html, HasSubstr("worker-x"));
 }
@@ -121,6 +123,168 @@ TEST(ReportTest, UnsetFormatIsRefused) {
 
 TEST(ReportTest, EmptyReportRenders) {
   EXPECT_THAT(Render(v1::Report(), v1::REPORT_FORMAT_HTML, false), HasSubstr("</html>"));
+}
+
+std::vector<std::string> Names(const std::vector<v1::ConditionResult>& conditions) {
+  std::vector<std::string> names;
+  for (const v1::ConditionResult& one : conditions) names.push_back(one.name());
+  return names;
+}
+
+size_t Count(const std::string& text, const std::string& part) {
+  size_t count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+const Table* Find(const std::vector<Table>& tables, const std::string& name) {
+  for (const Table& table : tables) {
+    if (table.name == name) return &table;
+  }
+  return nullptr;
+}
+
+// The x of every label below a chart's plot area.
+std::vector<std::string> TickPlaces(const std::string& svg) {
+  std::vector<std::string> places;
+  const std::string tick = "<text class=\"tick\" x=\"";
+  for (size_t at = svg.find(tick); at != std::string::npos; at = svg.find(tick, at + 1)) {
+    const std::string text = svg.substr(at, svg.find("</text>", at) - at);
+    if (text.find("middle") == std::string::npos) continue;
+    places.push_back(text.substr(tick.size(), text.find('"', tick.size()) - tick.size()) +
+                     text.substr(text.find('>')));
+  }
+  return places;
+}
+
+TEST(SweepTest, BitsFallAndOtherFormatsFollow) {
+  v1::Report report;
+  for (const char* name :
+       {"fp8_e4m3", "int2.asym.token", "int8.sym.group64", "int10.asym.token", "int8.asym.token"}) {
+    *report.add_sweep() = Condition(name, 1, 10);
+  }
+  EXPECT_THAT(Names(OrderedSweep(report)),
+              ::testing::ElementsAre("int10.asym.token", "int8.sym.group64", "int8.asym.token",
+                                     "int2.asym.token", "fp8_e4m3"));
+}
+
+TEST(SweepTest, TargetIsShownOnceAtItsBits) {
+  v1::Report report = SampleReport();
+  EXPECT_THAT(Names(OrderedSweep(report)),
+              ::testing::ElementsAre("int8.asym.token", "target", "int3.asym.token"));
+  *report.add_sweep() = Condition("int4.asym.token", 14, 100);
+  EXPECT_THAT(Names(OrderedSweep(report)),
+              ::testing::ElementsAre("int8.asym.token", "int4.asym.token", "int3.asym.token"));
+  EXPECT_EQ(Count(FlipsByFormatChart(report), "dot-target"), 1u);
+}
+
+TEST(SweepTest, MixedPlansHaveNoBits) {
+  EXPECT_EQ(FormatBits("*:int4.asym.token"), 4);
+  EXPECT_EQ(FormatBits("*:int4.asym.token,20:fp"), 0);
+  EXPECT_EQ(FormatFamily("*:int4.asym.token"), ".asym.token");
+}
+
+TEST(NotRunTest, NeitherTableNorChartShowsAFigure) {
+  v1::Report report = SampleReport();
+  v1::ConditionResult* idle = report.mutable_sweep(1);
+  idle->set_cells(0);
+  const std::vector<Table> tables = ReportTables(report);
+  const Table* table = Find(tables, "sweep");
+  ASSERT_NE(table, nullptr);
+  EXPECT_EQ(table->rows[2][2], "not run");
+  EXPECT_EQ(table->rows[2][3], "-");
+  const std::string chart = FlipsByFormatChart(report);
+  EXPECT_THAT(chart, HasSubstr(">not run</text>"));
+  EXPECT_THAT(chart, Not(HasSubstr("77 of 100")));
+  *report.mutable_plans(0)->mutable_test() = v1::ConditionResult();
+  const std::vector<Table> with_plans = ReportTables(report);
+  const Table* plans = Find(with_plans, "plans");
+  EXPECT_EQ(plans->rows[0][4], "not run");
+  EXPECT_EQ(plans->rows[0][10], "not run");
+}
+
+TEST(NotRunTest, NoPerplexityNoColumnOnThePage) {
+  const Table* plans = nullptr;
+  const std::vector<Table> tables = ReportTables(SampleReport());
+  plans = Find(tables, "plans");
+  ASSERT_NE(plans, nullptr);
+  EXPECT_THAT(HtmlTable(*plans), Not(HasSubstr("perplexity")));
+  EXPECT_THAT(CsvTable(*plans), HasSubstr("perplexity"));
+}
+
+TEST(FloorTest, NoiseIsCountedInVerdictsAndNotInFlips) {
+  v1::Report report = SampleReport();
+  v1::ConditionResult* noise = report.mutable_floor()->add_conditions();
+  noise->set_name("target");
+  noise->set_floor_measured(true);
+  noise->set_floor_changes(19);
+  noise->set_floor_cells(76);
+  const Table table = FloorTable(report);
+  EXPECT_EQ(table.rows[0][3], "19/76");
+  EXPECT_EQ(table.rows[0][4], "25.0%");
+  noise->set_floor_cells(0);
+  EXPECT_EQ(FloorTable(report).rows[0][3], "not run");
+}
+
+TEST(ConditionTableTest, MostlyDegenerateIsNotCalledSafe) {
+  v1::Report report = SampleReport();
+  report.mutable_sweep(1)->set_phase(v1::PHASE_SAFE);
+  report.mutable_sweep(1)->set_degenerate(51);
+  EXPECT_EQ(SweepTable(report).rows[2][4], "mostly degenerate");
+  report.mutable_sweep(1)->set_degenerate(50);
+  EXPECT_EQ(SweepTable(report).rows[2][4], "safe");
+}
+
+TEST(ChartTest, LayersOfBothLayerChartsStandAtTheSamePlaces) {
+  v1::Report report = SampleReport();
+  for (uint32_t layer = 0; layer < 6; ++layer) {
+    v1::FormatError* error = report.add_kv_errors();
+    error->set_format("int4.asym.token");
+    error->set_layer(layer);
+    error->mutable_keys()->set_relative_mse(0.01 * (layer + 1));
+  }
+  for (const int width : {kChartWide, kChartNarrow}) {
+    const std::vector<std::string> flips = TickPlaces(FlipsByLayerChart(report, width));
+    EXPECT_EQ(flips.size(), 6u);
+    EXPECT_EQ(flips, TickPlaces(KvErrorChart(report, width)));
+  }
+}
+
+TEST(FirstScreenTest, TellsTheJudgesAgreement) {
+  v1::Report report = SampleReport();
+  report.mutable_judge_card()->set_judge("keyword");
+  EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false), Not(HasSubstr("kappa")));
+  v1::JudgeAgreement* agreement = report.mutable_judge_card()->add_agreements();
+  agreement->set_against("hand labels");
+  agreement->set_answers(200);
+  agreement->set_kappa(0.914);
+  agreement->set_kappa_low(0.85);
+  agreement->set_kappa_high(0.96);
+  const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
+  EXPECT_THAT(html, HasSubstr("judge agrees with hand labels</span><b>kappa 0.91</b>"));
+  EXPECT_THAT(html, HasSubstr("[0.85, 0.96], 200 answers"));
+}
+
+TEST(FirstScreenTest, RecommendationOpensWithItsSentenceAndFoldsTheRest) {
+  v1::Report report = SampleReport();
+  report.mutable_headline()->set_sentence("Do not ship: 14 of 100 flip.");
+  report.mutable_headline()->set_recommendation(
+      "None found. Best measured: p flips 0 of 34 (0.0%). The winner fails: one; two.");
+  const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
+  EXPECT_THAT(html, HasSubstr("<p>14 of 100 flip.</p>"));
+  EXPECT_THAT(html, HasSubstr("<p>None found. Best measured: p flips 0 of 34 (0.0%).</p>"));
+  EXPECT_THAT(html, HasSubstr("<li>The winner fails: one</li><li>Two.</li>"));
+}
+
+TEST(FirstScreenTest, WithoutARecommendedPlanTheBestOneIsShownAsSuch) {
+  v1::Report report = SampleReport();
+  report.mutable_plans(0)->set_recommended(false);
+  report.mutable_plans(0)->set_winner(true);
+  report.mutable_plans(0)->mutable_recovery()->set_defined(false);
+  const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
+  EXPECT_THAT(html, HasSubstr("<b>none found</b><span>best on validation: group-64</span>"));
+  EXPECT_THAT(html, HasSubstr("group-64: recovery</span><b>not defined</b>"));
+  EXPECT_THAT(html, HasSubstr("group-64: KV memory</span><b>1.02x</b>"));
 }
 
 TEST(CsvTest, CellsAreQuotedAndFormulasDisarmed) {

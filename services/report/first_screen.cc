@@ -1,0 +1,167 @@
+#include <cctype>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "services/report/format.h"
+#include "services/report/html_parts.h"
+
+namespace plumbline {
+namespace {
+
+constexpr size_t kOpening = 30;  // characters: "None found." alone tells too little
+constexpr size_t kSentence = 260;
+
+const char* DecisionClass(v1::Decision decision) {
+  switch (decision) {
+    case v1::DECISION_SHIP:
+      return "good";
+    case v1::DECISION_DO_NOT_SHIP:
+      return "bad";
+    default:
+      return "unsure";
+  }
+}
+
+std::string Fact(const std::string& name, const std::string& value, const std::string& detail) {
+  return absl::StrCat("<div class=\"fact\"><span>", HtmlEscape(name), "</span><b>",
+                      HtmlEscape(value), "</b><span>", HtmlEscape(detail), "</span></div>\n");
+}
+
+std::string RangeText(const v1::Interval& interval) {
+  return absl::StrCat("[", PercentText(interval.low()), ", ", PercentText(interval.high()), "]");
+}
+
+// The recommended plan; without one, the plan that did best on validation.
+const v1::PlanResult* ShownPlan(const v1::Report& report) {
+  const v1::PlanResult* winner = nullptr;
+  for (const v1::PlanResult& plan : report.plans()) {
+    if (plan.recommended()) return &plan;
+    if (plan.winner()) winner = &plan;
+  }
+  return winner;
+}
+
+// Where the first sentence that tells something ends.
+size_t OpeningEnd(const std::string& text) {
+  for (size_t at = text.find(". "); at != std::string::npos; at = text.find(". ", at + 1)) {
+    const bool sentence =
+        at + 2 < text.size() && std::isupper(static_cast<unsigned char>(text[at + 2])) != 0;
+    if (sentence && at >= kOpening) return at + 1;
+  }
+  const size_t clause = text.size() > kSentence ? text.find("; ") : std::string::npos;
+  return clause == std::string::npos ? text.size() : clause;
+}
+
+std::string RecommendationText(const std::string& text) {
+  if (text.empty()) return "";
+  const size_t end = OpeningEnd(text);
+  std::string html = Paragraph(text.substr(0, end));
+  if (end == text.size()) return html;
+  absl::StrAppend(&html, "<details><summary>In detail</summary><ul>");
+  for (absl::string_view part :
+       absl::StrSplit(text.substr(end + (text[end] == ';' ? 2 : 1)), "; ")) {
+    absl::StrAppend(&html, "<li>", HtmlEscape(Capitalised(std::string(part))), "</li>");
+  }
+  return html + "</ul></details>\n";
+}
+
+// Without the decision in front, which stands above it in large letters.
+std::string Sentence(const v1::Headline& headline) {
+  const std::string word = absl::StrCat(Capitalised(DecisionText(headline.decision())), ": ");
+  const std::string& text = headline.sentence();
+  return text.rfind(word, 0) == 0 ? Capitalised(text.substr(word.size())) : text;
+}
+
+std::string TargetFacts(const v1::ConditionResult& target) {
+  const bool ran = target.cells() > 0;
+  std::string html =
+      !ran ? Fact("refusals that flip under the target", "not run", "")
+      : !target.flip_rate().defined()
+          ? Fact("refusals that flip under the target", "not defined", "no refusal to flip")
+          : Fact("refusals that flip under the target", PercentText(target.flip_rate().estimate()),
+                 absl::StrCat(RangeText(target.flip_rate()), ", ", target.flips(), " of ",
+                              target.baseline_refusals()));
+  html += target.floor_measured()
+              ? Fact("sensitivity floor",
+                     absl::StrCat(target.floor_changes(), " of ", target.floor_cells()),
+                     absl::StrCat("verdicts under the target change by numeric noise alone; its "
+                                  "flips are ",
+                                  target.above_floor() ? "above that" : "not distinguishable"))
+              : Fact("sensitivity floor", "not measured", "no jitter replicas ran");
+  if (ran) {
+    html += Fact("KV memory of the target", RatioText(target.memory_vs_fp()),
+                 absl::StrCat("of unquantized; ", PercentText(target.quantized_share()),
+                              " of attended elements were held quantized"));
+  }
+  return html;
+}
+
+std::string JudgeFact(const v1::JudgeCard& card) {
+  if (card.judge().empty()) return "";
+  if (card.agreements_size() == 0) {
+    return Fact("judge", card.judge(), "its card tells no agreement with hand labels");
+  }
+  const v1::JudgeAgreement& first = card.agreements(0);
+  return Fact(absl::StrCat("judge agrees with ", first.against()),
+              absl::StrFormat("kappa %.2f", first.kappa()),
+              absl::StrFormat("[%.2f, %.2f], %d answers, judge %s", first.kappa_low(),
+                              first.kappa_high(), first.answers(), card.judge()));
+}
+
+std::string PlanFacts(const v1::Report& report) {
+  if (report.plans_size() == 0) {
+    return report.headline().decision() == v1::DECISION_SHIP
+               ? Fact("recommended plan", "none needed", "")
+               : Fact("recommended plan", "not searched", "no plan was tried");
+  }
+  const v1::PlanResult* plan = ShownPlan(report);
+  if (plan == nullptr) {
+    return Fact("recommended plan", "none found",
+                absl::StrCat(report.plans_size(), " plans compared"));
+  }
+  std::string html = plan->recommended() ? Fact("recommended plan", plan->name(), plan->plan())
+                                         : Fact("recommended plan", "none found",
+                                                absl::StrCat("best on validation: ", plan->name()));
+  const std::string whose = plan->recommended() ? "its " : absl::StrCat(plan->name(), ": ");
+  const std::string on = plan->recovery_on_test() ? "test prompts" : "validation prompts";
+  html += plan->recovery().defined()
+              ? Fact(absl::StrCat(whose, "recovery"), PercentText(plan->recovery().estimate()),
+                     absl::StrCat(RangeText(plan->recovery()), " on ", on))
+              : Fact(absl::StrCat(whose, "recovery"), "not defined",
+                     "the target flips too few refusals there");
+  html += Fact(absl::StrCat(whose, "KV memory"), RatioText(plan->memory_vs_target()),
+               "of the target's");
+  return html;
+}
+
+}  // namespace
+
+std::string FirstScreen(const v1::Report& report) {
+  const v1::Headline& headline = report.headline();
+  std::string html =
+      absl::StrCat("<h1>", HtmlEscape(report.provenance().model().name()), " served with ",
+                   HtmlEscape(report.study().target()), "</h1>\n<section class=\"verdict ",
+                   DecisionClass(headline.decision()), "\"><div class=\"word\">",
+                   HtmlEscape(Capitalised(DecisionText(headline.decision()))), "</div>\n",
+                   Paragraph(Sentence(headline)), RecommendationText(headline.recommendation()),
+                   "</section>\n<div class=\"facts\">\n");
+  if (report.has_target()) html += TargetFacts(report.target());
+  html += JudgeFact(report.judge_card());
+  html += PlanFacts(report);
+  if (headline.mode() != v1::FAILURE_MODE_UNSPECIFIED) {
+    html += Fact("failure mode", ModeText(headline.mode()), "");
+  }
+  html += "</div>\n";
+  if (report.warnings_size() > 0) {
+    html += "<ul class=\"warnings\">\n";
+    for (const std::string& warning : report.warnings()) {
+      absl::StrAppend(&html, "<li>", HtmlEscape(Capitalised(warning)), "</li>\n");
+    }
+    html += "</ul>\n";
+  }
+  return html;
+}
+
+}  // namespace plumbline
