@@ -114,9 +114,9 @@ def arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dump", required=True)
     parser.add_argument("--model", default=prompt_sets.default_bundle())
-    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--prompts", type=int, default=48)
     parser.add_argument("--window-prompts", type=int, default=8)
-    parser.add_argument("--new", type=int, default=24)
+    parser.add_argument("--new", type=int, default=16)
     parser.add_argument("--plans", nargs="*", default=list(PLANS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shared-system", action="store_true",
