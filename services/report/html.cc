@@ -138,7 +138,7 @@ std::string ExampleSection(const v1::Report& report) {
   bool texts = false;
   for (const v1::AnswerExample& e : report.examples()) texts |= !e.answer_text().empty();
   html += Paragraph(texts ? "These texts may be harmful."
-                          : "Texts may be harmful and are left out; `plumb report ID --show-texts` "
+                          : "Texts may be harmful and are left out; plumb report ID --show-texts "
                             "includes them.");
   if (!texts) {
     Table table{"examples", "Prompts", {"set", "prompt", "condition", "baseline", "verdict"}, {}};

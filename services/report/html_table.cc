@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "services/report/format.h"
 #include "services/report/tables.h"
@@ -10,20 +8,6 @@ namespace {
 constexpr size_t kWide = 24;   // may break
 constexpr size_t kLong = 72;   // opens on demand
 constexpr size_t kShown = 44;  // of a long cell
-
-bool SaysNothing(const std::string& cell) {
-  return cell.empty() || cell == "-" || cell == "not defined";
-}
-
-std::vector<size_t> ShownColumns(const Table& table) {
-  std::vector<size_t> shown;
-  for (size_t c = 0; c < table.columns.size(); ++c) {
-    const bool empty = std::all_of(table.rows.begin(), table.rows.end(),
-                                   [c](const auto& row) { return SaysNothing(row[c]); });
-    if (!empty && static_cast<int>(c) != table.note_column) shown.push_back(c);
-  }
-  return shown;
-}
 
 std::string Cell(const std::string& text) {
   if (text.size() <= kWide) return absl::StrCat("<td>", HtmlEscape(text), "</td>");
@@ -37,9 +21,10 @@ std::string Cell(const std::string& text) {
 }  // namespace
 
 std::string HtmlTable(const Table& table) {
-  const std::vector<size_t> shown = ShownColumns(table);
-  std::string html = absl::StrCat("<div class=\"scroll\"><table><caption><div class=\"stay\">",
-                                  HtmlEscape(table.caption), "</div></caption><thead><tr>");
+  const std::vector<size_t> shown = ColumnsWithValues(table);
+  std::string html = absl::StrCat(
+      "<div class=\"scroll\"><table", table.columns.size() == 2 ? " class=\"pairs\"" : "",
+      "><caption><div class=\"stay\">", HtmlEscape(table.caption), "</div></caption><thead><tr>");
   for (const size_t c : shown) {
     absl::StrAppend(&html, "<th>", HtmlEscape(table.columns[c]), "</th>");
   }

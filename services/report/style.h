@@ -10,7 +10,7 @@ inline constexpr char kReportStyle[] = R"css(
 @media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1c2024;--ink:#e8eaed;--muted:#a0a8b0;
 --line:#343a40;--accent:#8fb0ff;--good:#6fd09a;--bad:#ff8a80;--warn:#f0c060;--bar:#5877b8;
 --safe:#17301f;--collapse:#33290f;--complete:#3a1d1b;--s0:#8fb0ff;--s1:#ffab70;--s2:#6fd09a;
---s3:#d59bf0;--s4:#ff8a80;--s5:#a0a8b0;--s6:#5fd3d8;--s7:#e0c34a;--deg:#70777f}}
+--s3:#d59bf0;--s4:#ff8a80;--s5:#a0a8b0;--s6:#5fd3d8;--s7:#e0c34a;--deg:#8a929b}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",
 Roboto,"Noto Sans",sans-serif}
@@ -83,7 +83,9 @@ details{margin:8px 0}summary{cursor:pointer;color:var(--accent)}
 code,pre{font:.85em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:10px}
 footer{color:var(--muted);font-size:.85rem;margin-top:40px}
-@media(max-width:600px){.on-wide{display:none}.on-narrow{display:block}
+table.pairs td{white-space:normal;overflow-wrap:anywhere;min-width:6em}
+@media(max-width:600px){td.wide{white-space:nowrap}table.pairs td.wide{white-space:normal;min-width:0}
+.on-wide{display:none}.on-narrow{display:block}
 .facts{grid-template-columns:1fr 1fr;gap:8px}.fact{padding:8px 10px}.fact b{font-size:1.05rem}
 main{padding:16px 16px 48px}.verdict{padding:14px 16px}}
 @media print{body{background:#fff}details>*{display:block}}

@@ -59,7 +59,7 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
 
 std::string PlanVerdict(const v1::PlanResult& plan) {
   if (plan.recommended()) return "recommended";
-  if (plan.winner()) return "best on validation, fails";
+  if (plan.winner()) return "winner, fails";
   return plan.finalist() ? "rival" : "not a finalist";
 }
 
@@ -108,7 +108,7 @@ Table LayerTable(const v1::Report& report) {
 
 Table FloorTable(const v1::Report& report) {
   Table table{"floor",
-              "Numeric noise: the same cells with 1-ulp jitter",
+              "Verdicts between jitter replicas",
               {"condition", "plan", "prompts", "verdicts that change", "share"},
               {}};
   for (const v1::ConditionResult& c : report.floor().conditions()) {
@@ -190,7 +190,7 @@ Table PromptTable(const v1::Report& report) {
 
 Table ProvenanceTable(const v1::Report& report) {
   const v1::Provenance& p = report.provenance();
-  Table table{"provenance", "Where the figures come from", {"what", "value"}, {}};
+  Table table{"provenance", "Study, model and run", {"what", "value"}, {}};
   const auto add = [&table](const std::string& what, const std::string& value) {
     if (!value.empty() && value != "0") table.rows.push_back({what, value});
   };
@@ -250,36 +250,6 @@ std::vector<Table> ReportTables(const v1::Report& report) {
       ProvenanceTable(report)};
   std::erase_if(tables, [](const Table& table) { return table.rows.empty(); });
   return tables;
-}
-
-std::string CsvTable(const Table& table) {
-  const auto line = [](const std::vector<std::string>& cells) {
-    return absl::StrJoin(cells, ",",
-                         [](std::string* out, const std::string& cell) {
-                           absl::StrAppend(out, CsvCell(cell));
-                         }) +
-           "\r\n";
-  };
-  std::string csv = line(table.columns);
-  for (const auto& row : table.rows) csv += line(row);
-  return csv;
-}
-
-std::string LatexTable(const Table& table) {
-  const auto line = [](const std::vector<std::string>& cells) {
-    return absl::StrJoin(cells, " & ",
-                         [](std::string* out, const std::string& cell) {
-                           absl::StrAppend(out, LatexEscape(cell));
-                         }) +
-           " \\\\\n";
-  };
-  std::string latex = "\\begin{table}\n\\centering\\small\n\\begin{tabular}{";
-  latex += std::string(table.columns.size(), 'l');
-  latex += "}\n\\toprule\n" + line(table.columns) + "\\midrule\n";
-  for (const auto& row : table.rows) latex += line(row);
-  latex += "\\bottomrule\n\\end{tabular}\n\\caption{" + LatexEscape(table.caption) + "}\n";
-  latex += "\\label{tab:plumbline-" + table.name + "}\n\\end{table}\n";
-  return latex;
 }
 
 }  // namespace plumbline

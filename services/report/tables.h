@@ -30,9 +30,13 @@ Table KvErrorTable(const v1::Report& report);
 Table PromptTable(const v1::Report& report);
 Table ProvenanceTable(const v1::Report& report);
 
+// Indices of the columns that have a value in some row, without the note column.
+std::vector<size_t> ColumnsWithValues(const Table& table);
+
 // Columns without any value are left out, long cells open on demand.
 std::string HtmlTable(const Table& table);
-std::string CsvTable(const Table& table);    // CRLF lines, RFC 4180
-std::string LatexTable(const Table& table);  // booktabs
+std::string CsvTable(const Table& table);  // CRLF lines, RFC 4180
+// Columns as in HTML, long cells cut. Wants booktabs, graphicx and longtable.
+std::string LatexTable(const Table& table);
 
 }  // namespace plumbline

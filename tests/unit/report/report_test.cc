@@ -298,6 +298,29 @@ TEST(LatexTest, SpecialCharactersAreEscaped) {
   EXPECT_EQ(LatexEscape("50% of *:int4_x & y"), "50\\% of *:int4\\_x \\& y");
 }
 
+TEST(LatexTest, RowsNeverFeedTheLineBreakAnArgument) {
+  const Table table{"t", "c", {"a", "b"}, {{"*:fp", "1"}, {"[0, 1]", "2"}, {"x", "-"}}};
+  const std::string latex = LatexTable(table);
+  EXPECT_THAT(latex, HasSubstr("\n{}*:fp & 1 \\\\\n"));
+  EXPECT_THAT(latex, HasSubstr("\n{}[0, 1] & 2 \\\\\n"));
+  EXPECT_THAT(latex, HasSubstr("\nx & - \\\\\n"));
+}
+
+TEST(LatexTest, LongTablesBreakOverPagesAndLongCellsAreCut) {
+  Table table{"t", "c", {"a"}, {}};
+  for (int i = 0; i < 41; ++i) table.rows.push_back({std::string(100, 'x')});
+  EXPECT_THAT(LatexTable(table), HasSubstr("\\begin{longtable}{l}"));
+  EXPECT_THAT(LatexTable(table), Not(HasSubstr(std::string(61, 'x'))));
+  EXPECT_THAT(LatexTable(table), HasSubstr("x\\ldots{} \\\\"));
+  table.rows.resize(40);
+  EXPECT_THAT(LatexTable(table), HasSubstr("\\begin{tabular}{l}"));
+}
+
+TEST(CsvTest, NoValueIsAnEmptyCell) {
+  const Table table{"t", "c", {"a", "b"}, {{"-", "-1"}}};
+  EXPECT_EQ(CsvTable(table), "a,b\r\n,-1\r\n");
+}
+
 TEST(TableTest, EveryRowHasAsManyCellsAsTheHeader) {
   for (const Table& table : ReportTables(SampleReport())) {
     for (const auto& row : table.rows) EXPECT_EQ(row.size(), table.columns.size()) << table.name;
