@@ -6,11 +6,11 @@ namespace plumbline {
 inline constexpr char kReportStyle[] = R"css(
 :root{--bg:#fbfbf9;--card:#fff;--ink:#1c1f23;--muted:#5d666f;--line:#dfe2e5;--accent:#2f5fd0;
 --good:#1d7a46;--bad:#b3261e;--warn:#8a5a00;--bar:#7f9bd8;--safe:#e3f4e8;--collapse:#fdf1dc;
---complete:#fbe2df;--s0:#2f5fd0;--s1:#c2571a;--s2:#1d7a46;--s3:#8b3fb0;--s4:#b3261e;--s5:#5d666f;--s6:#0b8a8f;--s7:#a88400;--deg:#9aa1a9}
+--complete:#fbe2df;--s0:#2f5fd0;--s1:#c2571a;--s2:#1d7a46;--s3:#8b3fb0;--s4:#b3261e;--s5:#5d666f;--s6:#0b8a8f;--s7:#a88400;--deg:#9aa1a9;--shade:#0003}
 @media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1c2024;--ink:#e8eaed;--muted:#a0a8b0;
 --line:#343a40;--accent:#8fb0ff;--good:#6fd09a;--bad:#ff8a80;--warn:#f0c060;--bar:#5877b8;
 --safe:#17301f;--collapse:#33290f;--complete:#3a1d1b;--s0:#8fb0ff;--s1:#ffab70;--s2:#6fd09a;
---s3:#d59bf0;--s4:#ff8a80;--s5:#a0a8b0;--s6:#5fd3d8;--s7:#e0c34a;--deg:#8a929b}}
+--s3:#d59bf0;--s4:#ff8a80;--s5:#a0a8b0;--s6:#5fd3d8;--s7:#e0c34a;--deg:#8a929b;--shade:#000a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",
 Roboto,"Noto Sans",sans-serif}
@@ -69,7 +69,12 @@ svg .point.series6{fill:var(--s6)}svg .point.series7{fill:var(--s7)}
 .swatch.band-safe,.swatch.band-collapse,.swatch.band-complete{border:1px solid var(--line)}
 .swatch.band-safe{background:var(--safe)}.swatch.band-collapse{background:var(--collapse)}
 .swatch.band-complete{background:var(--complete)}
-.scroll{overflow-x:auto;margin:8px 0}
+/* A shadow at the side to which a wide table goes on. */
+.scroll{overflow-x:auto;margin:8px 0;background:linear-gradient(to right,var(--bg) 40%,transparent),
+linear-gradient(to left,var(--bg) 40%,transparent) 100% 0,linear-gradient(to right,var(--shade),
+transparent),linear-gradient(to left,var(--shade),transparent) 100% 0;background-repeat:no-repeat;
+background-size:36px 100%,36px 100%,12px 100%,12px 100%;
+background-attachment:local,local,scroll,scroll}
 table{border-collapse:collapse;font-size:.85rem;width:100%}
 caption{text-align:left;color:var(--muted);padding:4px 0}
 th,td{text-align:left;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;

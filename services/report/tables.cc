@@ -21,9 +21,9 @@ std::string FloorText(const v1::ConditionResult& condition) {
 
 const std::vector<std::string>& ConditionColumns() {
   static const auto* const columns = new std::vector<std::string>{
-      "condition",    "plan",      "flips",       "flip rate [95%]", "phase",
-      "degenerate",   "reverse",   "set aside",   "p (Holm)",        "noise floor",
-      "KV quantized", "KV memory", "first change"};
+      "condition", "flips",    "flip rate [95%]", "phase",        "degenerate", "reverse",
+      "set aside", "p (Holm)", "noise floor",     "KV quantized", "KV memory",  "first change",
+      "plan"};
   return *columns;
 }
 
@@ -38,12 +38,11 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
   if (c.cells() == 0) {
     std::vector<std::string> row(ConditionColumns().size(), "-");
     row[0] = c.name();
-    row[1] = c.plan();
-    row[2] = "not run";
+    row[1] = "not run";
+    row.back() = c.plan();
     return row;
   }
   return {c.name(),
-          c.plan(),
           Share(c.flips(), c.baseline_refusals()),
           IntervalText(c.flip_rate()),
           PhaseCell(c),
@@ -54,7 +53,8 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
           FloorText(c),
           PercentText(c.quantized_share()),
           RatioText(c.memory_vs_fp()),
-          c.median_first_divergence() < 0 ? "-" : NumberText(c.median_first_divergence())};
+          c.median_first_divergence() < 0 ? "-" : NumberText(c.median_first_divergence()),
+          c.plan()};
 }
 
 std::string PlanVerdict(const v1::PlanResult& plan) {
@@ -109,15 +109,15 @@ Table LayerTable(const v1::Report& report) {
 Table FloorTable(const v1::Report& report) {
   Table table{"floor",
               "Verdicts between jitter replicas",
-              {"condition", "plan", "prompts", "verdicts that change", "share"},
+              {"condition", "verdicts that change", "share", "prompts", "plan"},
               {}};
   for (const v1::ConditionResult& c : report.floor().conditions()) {
     const bool ran = c.floor_measured() && c.floor_cells() > 0;
-    table.rows.push_back({c.name(), c.plan(), c.prompts(),
-                          ran ? Share(c.floor_changes(), c.floor_cells()) : "not run",
+    table.rows.push_back({c.name(), ran ? Share(c.floor_changes(), c.floor_cells()) : "not run",
                           ran ? PercentText(static_cast<double>(c.floor_changes()) /
                                             static_cast<double>(c.floor_cells()))
-                              : "-"});
+                              : "-",
+                          c.prompts(), c.plan()});
   }
   return table;
 }
