@@ -1,11 +1,11 @@
 // One thread that drives the engines of a worker. Sequences of cells, of direct calls and of
 // captures share its continuous batch; the engine's invariance makes that harmless.
 //
-//   EngineRunner runner(&catalog, options);
+//   EngineRunner runner(CreateCpuEngine, options);
 //   runner.Submit(entry, std::move(request), [](absl::StatusOr<SequenceResult> r) { ... });
 //
 // Thread safe. `done` runs on the runner's thread exactly once, unless the runner is destroyed or
-// the sequence cancelled first; it must be short and must not call Submit.
+// the sequence cancelled first; it must be short.
 #pragma once
 
 #include <condition_variable>

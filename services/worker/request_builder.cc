@@ -150,7 +150,8 @@ std::vector<ScoreWindow> ScoreWindows(const std::vector<int32_t>& tokens, int wi
   std::vector<ScoreWindow> windows;
   const int total = static_cast<int>(tokens.size());
   if (window <= 0 || window >= total) return {{tokens, 1}};
-  stride = std::clamp(stride, 1, window);
+  window = std::max(window, 2);
+  stride = std::clamp(stride, 1, window - 1);  // a scored token has at least one before it
   int scored = 1;  // the first token has no context to be predicted from
   for (int begin = 0; scored < total; begin += stride) {
     const int end = std::min(begin + window, total);
