@@ -138,7 +138,7 @@ std::string PlansChart(const v1::Report& report, int width) {
   std::vector<std::string> labels;
   for (double tick = std::ceil(low * 4) / 4; tick <= 1.001; tick += 0.25) {
     ticks.push_back(tick);
-    labels.push_back(absl::StrFormat("%.0f%%", tick * 100));
+    labels.push_back(absl::StrFormat("%d%%", std::lround(tick * 100)));
   }
   plot.AxisY(ticks, labels, "recovery of refusals");
   ticks.clear();

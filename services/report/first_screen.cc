@@ -43,13 +43,20 @@ const v1::PlanResult* ShownPlan(const v1::Report& report) {
   return winner;
 }
 
+// The end of the first sentence that ends at `from` or later; npos where none follows it.
+size_t SentenceEnd(const std::string& text, size_t from) {
+  for (size_t at = text.find(". ", from); at != std::string::npos; at = text.find(". ", at + 1)) {
+    const bool next =
+        at + 2 < text.size() && std::isupper(static_cast<unsigned char>(text[at + 2])) != 0;
+    if (next) return at + 1;
+  }
+  return std::string::npos;
+}
+
 // Where the first sentence that tells something ends.
 size_t OpeningEnd(const std::string& text) {
-  for (size_t at = text.find(". "); at != std::string::npos; at = text.find(". ", at + 1)) {
-    const bool sentence =
-        at + 2 < text.size() && std::isupper(static_cast<unsigned char>(text[at + 2])) != 0;
-    if (sentence && at >= kOpening) return at + 1;
-  }
+  const size_t end = SentenceEnd(text, kOpening);
+  if (end != std::string::npos) return end;
   const size_t clause = text.size() > kSentence ? text.find("; ") : std::string::npos;
   return clause == std::string::npos ? text.size() : clause;
 }
@@ -60,9 +67,13 @@ std::string RecommendationText(const std::string& text) {
   std::string html = Paragraph(text.substr(0, end));
   if (end == text.size()) return html;
   absl::StrAppend(&html, "<details><summary>In detail</summary><ul>");
-  for (absl::string_view part :
-       absl::StrSplit(text.substr(end + (text[end] == ';' ? 2 : 1)), "; ")) {
-    absl::StrAppend(&html, "<li>", HtmlEscape(Capitalised(std::string(part))), "</li>");
+  std::string rest = text.substr(end + (text[end] == ';' ? 2 : 1));
+  while (!rest.empty()) {
+    const size_t stop = SentenceEnd(rest, 0);
+    for (absl::string_view part : absl::StrSplit(rest.substr(0, stop), "; ")) {
+      absl::StrAppend(&html, "<li>", HtmlEscape(Capitalised(std::string(part))), "</li>");
+    }
+    rest = stop == std::string::npos ? "" : rest.substr(stop + 1);
   }
   return html + "</ul></details>\n";
 }

@@ -9,11 +9,13 @@ constexpr size_t kWide = 24;   // may break
 constexpr size_t kLong = 72;   // opens on demand
 constexpr size_t kShown = 44;  // of a long cell
 
+// Plans and digests stay on one line while they fit; sentences break; longer plans open.
 std::string Cell(const std::string& text) {
-  if (text.size() <= kWide) return absl::StrCat("<td>", HtmlEscape(text), "</td>");
-  if (text.size() <= kLong || text.find(' ') != std::string::npos) {
-    return absl::StrCat("<td class=\"wide\">", HtmlEscape(text), "</td>");
+  const bool sentence = text.find(' ') != std::string::npos;
+  if (text.size() <= (sentence ? kWide : kLong)) {
+    return absl::StrCat("<td>", HtmlEscape(text), "</td>");
   }
+  if (sentence) return absl::StrCat("<td class=\"wide\">", HtmlEscape(text), "</td>");
   return absl::StrCat("<td class=\"wide\"><details><summary>", HtmlEscape(text.substr(0, kShown)),
                       "…</summary>", HtmlEscape(text), "</details></td>");
 }

@@ -14,7 +14,7 @@ inline constexpr char kReportStyle[] = R"css(
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",
 Roboto,"Noto Sans",sans-serif}
-main{max-width:960px;margin:0 auto;padding:24px 16px 64px}
+main{max-width:1080px;margin:0 auto;padding:24px 16px 64px}
 h1{font-size:1.05rem;font-weight:600;color:var(--muted);margin:0 0 4px}
 h2{font-size:1.2rem;margin:40px 0 8px}
 p{margin:8px 0}
@@ -82,7 +82,7 @@ white-space:nowrap}
 th{font-weight:600}td.wide{white-space:normal;overflow-wrap:anywhere;min-width:14em}
 tr.noted>td{border-bottom:0}
 td.remark{color:var(--muted);white-space:normal;padding-top:0}
-.stay{position:sticky;left:0;max-width:min(928px,calc(100vw - 32px));white-space:normal}
+.stay{position:sticky;left:0;max-width:min(1048px,calc(100vw - 32px));white-space:normal}
 td details{margin:0}td summary{color:inherit}
 details{margin:8px 0}summary{cursor:pointer;color:var(--accent)}
 code,pre{font:.85em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}

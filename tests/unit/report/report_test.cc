@@ -269,11 +269,11 @@ TEST(FirstScreenTest, RecommendationOpensWithItsSentenceAndFoldsTheRest) {
   v1::Report report = SampleReport();
   report.mutable_headline()->set_sentence("Do not ship: 14 of 100 flip.");
   report.mutable_headline()->set_recommendation(
-      "None found. Best measured: p flips 0 of 34 (0.0%). The winner fails: one; two.");
+      "None found. Best measured: p flips 0 of 34 (0.0%). The winner fails: one; two. Floor: 3.");
   const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
   EXPECT_THAT(html, HasSubstr("<p>14 of 100 flip.</p>"));
   EXPECT_THAT(html, HasSubstr("<p>None found. Best measured: p flips 0 of 34 (0.0%).</p>"));
-  EXPECT_THAT(html, HasSubstr("<li>The winner fails: one</li><li>Two.</li>"));
+  EXPECT_THAT(html, HasSubstr("<li>The winner fails: one</li><li>Two.</li><li>Floor: 3.</li>"));
 }
 
 TEST(FirstScreenTest, WithoutARecommendedPlanTheBestOneIsShownAsSuch) {
