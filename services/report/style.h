@@ -24,7 +24,7 @@ border-radius:8px;padding:18px 20px;margin:12px 0}
 .verdict.unsure{border-left-color:var(--warn)}
 .word{font-size:1.7rem;font-weight:700;line-height:1.2}
 .good .word{color:var(--good)}.bad .word{color:var(--bad)}.unsure .word{color:var(--warn)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px;margin:16px 0}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(230px,1fr));gap:12px;margin:16px 0}
 .fact{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
 .fact b{display:block;font-size:1.25rem;line-height:1.3;overflow-wrap:anywhere}
 .fact span{display:block;color:var(--muted);font-size:.82rem;line-height:1.4;overflow-wrap:anywhere}
