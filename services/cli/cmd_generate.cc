@@ -24,6 +24,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kSequencesPerCall = 1024;
+// A worker queues so many sequences for each one it runs at once.
+constexpr size_t kQueuedPerRunning = 16;
 
 struct GenerateFlags {
   LocalWorkerOptions worker;
@@ -168,7 +170,10 @@ absl::Status Generate(const GenerateFlags& flags) {
   fprintf(stderr, "%d prompts x %d plans; special-token look-alikes in prompts %s\n",
           static_cast<int>(set.prompts.size()), static_cast<int>(plans.size()),
           flags.parse_special ? "become special tokens" : "stay text");
-  const size_t per_call = std::max<size_t>(1, kSequencesPerCall / plans.size());
+  const size_t accepted = flags.worker.max_running > 0
+                              ? static_cast<size_t>(flags.worker.max_running) * kQueuedPerRunning
+                              : kSequencesPerCall;
+  const size_t per_call = std::max<size_t>(1, std::min(kSequencesPerCall, accepted) / plans.size());
   size_t done = 0;
   for (size_t first = 0; first < set.prompts.size(); first += per_call) {
     v1::GenerateRequest request = base;
@@ -222,15 +227,18 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
       ->check(CLI::IsMember({"fp32", "bf16"}));
   command->add_option("--threads", flags->worker.threads, "0 = all cores")
       ->check(CLI::Range(0, 1024));
-  command->add_option("--max-running", flags->worker.max_running,
-                      "sequences in a batch (0 = default)");
+  command
+      ->add_option("--max-running", flags->worker.max_running, "sequences in a batch (0 = default)")
+      ->check(CLI::Range(0, 65536));
   command->add_option("--force", flags->force_file, "answers to feed, jsonl with id and token_ids");
   command->add_option("--system", flags->system_prompt, "system prompt");
   command->add_option("--temperature", flags->temperature, "0 = greedy")
       ->check(CLI::Range(0.0, 100.0));
   command->add_option("--top-p", flags->top_p, "nucleus")->check(CLI::Range(0.0, 1.0));
-  command->add_option("--seed", flags->seed, "seed of sampled answers");
-  command->add_option("--jitter", flags->jitter_seed, "seed of 1-ulp noise on K and V (0 = none)");
+  command->add_option("--seed", flags->seed, "seed of sampled answers")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--jitter", flags->jitter_seed, "seed of 1-ulp noise on K and V (0 = none)")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--worker", flags->worker_address, "HOST:PORT of a running worker");
   command->add_flag("--json", flags->json, "one JSON object a line");
   command->add_flag("--raw", flags->raw, "skip the chat format");

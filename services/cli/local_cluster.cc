@@ -220,6 +220,15 @@ void LocalCluster::Notify(const std::string& line) const {
   if (options_.notify) options_.notify(line);
 }
 
+void LocalCluster::StopAll(bool (*chosen)(const std::string& name)) {
+  for (auto& service : services_) {
+    if (service->process != nullptr && chosen(service->name)) service->process->Signal(SIGTERM);
+  }
+  for (auto& service : services_) {
+    if (service->process != nullptr && chosen(service->name)) service->process->Stop(kStopPatience);
+  }
+}
+
 void LocalCluster::Stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -227,15 +236,10 @@ void LocalCluster::Stop() {
     stopping_ = true;
   }
   if (supervisor_.joinable()) supervisor_.join();
-  // Reverse order of dependence; all workers drain at the same time.
-  for (auto& service : services_) {
-    if (service->process != nullptr && service->name.rfind("worker", 0) == 0) {
-      service->process->Signal(SIGTERM);
-    }
-  }
-  for (auto it = services_.rbegin(); it != services_.rend(); ++it) {
-    if ((*it)->process != nullptr) (*it)->process->Stop(kStopPatience);
-  }
+  // Who calls stops before whom it calls; those that do not wait for each other stop together.
+  StopAll([](const std::string& name) { return name.rfind("worker", 0) == 0; });
+  StopAll([](const std::string& name) { return name == "coordinator"; });
+  StopAll([](const std::string&) { return true; });
   unlink(RunFile(config_, "coordinator.address").c_str());
 }
 

@@ -64,6 +64,7 @@ class LocalCluster {
   absl::Status AwaitPorts(Service& service);
   void Supervise();
   void RestartIfEnded(Service& service);
+  void StopAll(bool (*chosen)(const std::string& name));
   void Notify(const std::string& line) const;
 
   v1::ClusterConfig config_;

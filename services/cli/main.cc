@@ -29,6 +29,9 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands().empty()) {
+      fprintf(stderr, "no command '%s'\n", argv[1]);
+    }
     const int code = app.exit(error);
     return code == 0 ? 0 : 2;
   }

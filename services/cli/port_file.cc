@@ -14,6 +14,7 @@ namespace plumbline {
 namespace {
 
 constexpr int kShownLines = 6;
+constexpr char kBadInput[] = "exit code 2";
 
 absl::StatusOr<BoundPorts> ReadPorts(const std::string& path) {
   PLUMB_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
@@ -48,9 +49,12 @@ absl::StatusOr<BoundPorts> AwaitPortFile(const std::string& path, ChildProcess& 
     absl::StatusOr<BoundPorts> ports = ReadPorts(path);
     if (ports.ok()) return ports;
     if (const std::optional<std::string> ended = child.Ended()) {
-      return absl::UnavailableError(absl::StrCat(who, " did not start (", *ended, "); its log ",
-                                                 log_path,
-                                                 " ends with:", LastLines(log_path, kShownLines)));
+      const std::string message =
+          absl::StrCat(who, " did not start (", *ended, "); its log ", log_path,
+                       " ends with:", LastLines(log_path, kShownLines));
+      // The services end with 2 where what they were given is at fault, as plumb itself does.
+      return *ended == kBadInput ? absl::InvalidArgumentError(message)
+                                 : absl::UnavailableError(message);
     }
     if (absl::Now() > until) {
       return absl::UnavailableError(

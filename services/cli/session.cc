@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/config.h"
@@ -12,6 +13,7 @@ namespace plumbline {
 namespace {
 
 constexpr uint32_t kCallTimeoutMs = 60000;
+constexpr absl::Duration kConnectPatience = absl::Seconds(10);
 
 // The model roots of the last run on this data folder, so that `plumb watch ID` can go on without
 // being told again where the model lies.
@@ -101,6 +103,14 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
   }
   PLUMB_ASSIGN_OR_RETURN(session->experiments_,
                          ExperimentsClient::Create(endpoint, WaitForReady::kYes));
+  // Later calls wait for a coordinator that is being started again; one that never was must not.
+  if (!session->experiments_->channel().WaitForConnected(
+          absl::ToChronoTime(absl::Now() + kConnectPatience))) {
+    return absl::UnavailableError(
+        absl::StrCat("no coordinator answers at ", endpoint.address(), " within ",
+                     absl::FormatDuration(kConnectPatience),
+                     ": is it running there, and with the same TLS settings?"));
+  }
   return session;
 }
 

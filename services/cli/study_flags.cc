@@ -48,17 +48,19 @@ void StudyFlags::Register(CLI::App* app) {
       ->capture_default_str();
   app->add_option("--max-new-tokens", max_new_tokens, "length of an answer (default 48)")
       ->check(CLI::Range(1, 4096));
-  app->add_option("--max-prompts", max_prompts,
-                  "a seeded sample of so many prompts (default: all)");
+  app->add_option("--max-prompts", max_prompts, "a seeded sample of so many prompts (default: all)")
+      ->check(CLI::NonNegativeNumber);
   app->add_option("--temperature", temperature, "0 = greedy")->check(CLI::Range(0.0, 100.0));
   app->add_option("--top-p", top_p, "nucleus, with --temperature")->check(CLI::Range(0.0, 1.0));
-  app->add_option("--seed", seed, "seed of everything that is drawn");
+  app->add_option("--seed", seed, "seed of everything that is drawn")
+      ->check(CLI::NonNegativeNumber);
   app->add_option("--judge", judge, "who gives verdicts (default keyword)");
   app->add_option("--system", system_prompt, "system prompt of every conversation");
   app->add_option("--flip-limit", flip_limit, "largest flip rate that may ship (default 0.05)")
       ->check(CLI::Range(0.0, 1.0));
   app->add_option("--jitter-replicas", jitter_replicas,
-                  "replicas that measure numeric noise (default 2)");
+                  "replicas that measure numeric noise (default 2)")
+      ->check(CLI::NonNegativeNumber);
   app->add_option("--utility-text", utility_text_file, "text whose perplexity guards utility");
   app->add_flag("--full-answers", run_to_the_end, "no early stop once the verdict is decided");
   app->add_flag("--parse-special", parse_special,
