@@ -14,7 +14,7 @@ find_program(PLUMB_CCACHE ccache)
 if(PLUMB_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER
       ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
-      CCACHE_SLOPPINESS=time_macros,include_file_mtime,include_file_ctime ${PLUMB_CCACHE})
+      CCACHE_SLOPPINESS=time_macros ${PLUMB_CCACHE})
 endif()
 
 add_library(plumb_options INTERFACE)
