@@ -32,7 +32,8 @@ fuzz() {
   ctest --test-dir "$build" -L fuzz --output-on-failure --no-tests=error
 }
 
-sanitized asan address 'unit|kernels|contract' all
-sanitized tsan thread 'tsan' tsan_tests
+sanitized asan address 'unit|kernels|contract|host' all
+sanitized tsan thread host coordinator_core_test coordinator_server_test store_contract_test sqlite_store_test \
+  cells_test
 fuzz
 say "sanitizers and fuzz targets: clean"

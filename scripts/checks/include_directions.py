@@ -31,7 +31,7 @@ ALLOWED = {
     "cli": {"common", "rpc", "prompts", "engine", "proto"},
 }
 # Files that may see torch; protobuf and gRPC may be seen by none of them (torch ships its own protobuf headers).
-TORCH_FOLDER = "services/engine/cpu/"
+TORCH_FOLDER = "tests/kernels/torch/"
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]')
 
 
