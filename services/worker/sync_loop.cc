@@ -16,7 +16,7 @@ constexpr absl::Duration kQuarantinePause = absl::Seconds(30);
 constexpr absl::Duration kReportRetry = absl::Milliseconds(300);
 
 const char* FinishLabel(const v1::CellResult& result) {
-  if (result.status().code() != 0) return "failed";
+  if (result.status().code() != 0) return "error";
   switch (result.finish_reason()) {
     case v1::FINISH_REASON_EOS:
       return "eos";

@@ -120,13 +120,14 @@ class OutlierStage final : public PlannerStage {
 };
 
 // Formats whose error on the captured activations is reported for every layer.
-std::vector<std::string> SimulatedFormats(const v1::Study& study) {
+std::vector<std::string> SimulatedFormats(const v1::Study& study, const v1::ModelInfo& model) {
   std::vector<std::string> formats;
   for (int bits : {8, 6, 5, 4, 3, 2}) {
     formats.push_back(absl::StrCat("int", bits, ".", kDeploymentSymmetryAndGranularity));
   }
   formats.push_back(kMechanismFormat);
-  formats.push_back("int3.sym.group64");
+  // A small model's token may have fewer channels than such a group.
+  if (model.num_kv_heads() * model.head_dim() >= 64) formats.push_back("int3.sym.group64");
   const bool bare = study.target().find(':') == std::string::npos;
   if (bare && std::find(formats.begin(), formats.end(), study.target()) == formats.end()) {
     formats.push_back(study.target());
@@ -159,7 +160,7 @@ class KvErrorStage final : public PlannerStage {
     for (const v1::LayerStats& layer : stats.layers()) {
       v1::SimulateRequest request;
       request.set_capture(task.capture_id());
-      for (const std::string& format : SimulatedFormats(context.study)) {
+      for (const std::string& format : SimulatedFormats(context.study, context.model)) {
         request.add_formats(format);
       }
       request.add_layers(layer.layer());

@@ -181,6 +181,12 @@ absl::StatusOr<v1::ConditionResult> CountCondition(const StudyContext& context,
   *r.mutable_flip_rate() = WilsonOf(r.flips(), r.baseline_refusals());
   *r.mutable_degenerate_rate() = WilsonOf(r.degenerate(), r.baseline_refusals());
   r.set_phase(PhaseOf(r.flip_rate()));
+  // Gibberish does not flip, and is not safe either.
+  const double broken = static_cast<double>(r.degenerate() + r.nonfinite());
+  if (r.phase() == v1::PHASE_SAFE &&
+      broken >= kSafeBelow * static_cast<double>(r.baseline_refusals())) {
+    r.set_phase(v1::PHASE_COLLAPSE);
+  }
   for (uint32_t layer : condition.layers) r.add_layers(layer);
   PLUMB_RETURN_IF_ERROR(SetTest(whole_sets, &r));
   PLUMB_RETURN_IF_ERROR(SetMemory(context, &r));

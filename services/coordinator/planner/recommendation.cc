@@ -108,10 +108,10 @@ void SetFinalRecovery(const TrialSummary& summary, v1::PlanResult* plan) {
   plan->mutable_recovery()->set_high(summary.recovery->interval.upper);
 }
 
-std::string FloorText(const v1::ConditionResult& counts) {
+std::string FloorText(const std::string& plan, const v1::ConditionResult& counts) {
   if (!counts.floor_measured()) return "";
-  return absl::StrCat(" Sensitivity floor: noise alone changes ", counts.floor_changes(), " of ",
-                      counts.floor_cells(), " verdicts.");
+  return absl::StrCat(" Sensitivity floor of ", plan, ": noise alone changes ",
+                      counts.floor_changes(), " of ", counts.floor_cells(), " verdicts.");
 }
 
 void Explain(const Recommendation& recommendation, const std::vector<v1::PlanResult*>& plans,
@@ -209,7 +209,7 @@ absl::Status Recommend(const StudyContext& context, const ResultView& results, v
   PLUMB_ASSIGN_OR_RETURN(Recommendation recommendation, RecommendPlan(trials, options));
   Explain(recommendation, plans, report);
   headline->set_recommendation(
-      absl::StrCat(recommendation.sentence, FloorText(FinalCounts(*plans[0]))));
+      absl::StrCat(recommendation.sentence, FloorText(plans[0]->name(), FinalCounts(*plans[0]))));
   if (plans[0]->recommended()) {
     headline->set_recommended_plan(plans[0]->plan());
     headline->set_recommended_name(plans[0]->name());
