@@ -32,7 +32,7 @@ class DigestBuilder {
     return Add(name, static_cast<int64_t>(value));
   }
   DigestBuilder& Add(absl::string_view name, double value);  // by its bits
-  std::string Finish();  // call once
+  std::string Finish();                                      // call once
 
  private:
   struct State;

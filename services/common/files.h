@@ -17,8 +17,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes 
 
 // mode: permission bits of the new file; 0600 for anything that holds prompts or answers.
 // ResourceExhausted when the disk is full.
-absl::Status WriteFileAtomically(const std::string& path, absl::string_view bytes,
-                                 int mode = 0644);
+absl::Status WriteFileAtomically(const std::string& path, absl::string_view bytes, int mode = 0644);
 
 absl::Status MakeDirectories(const std::string& path, int mode = 0755);
 

@@ -21,8 +21,8 @@ class StrongIndex {
   int32_t value_ = 0;
 };
 
-using LayerIndex = StrongIndex<struct LayerIndexTag>;     // transformer block, 0-based
-using KvHeadIndex = StrongIndex<struct KvHeadIndexTag>;   // key/value head within a layer, 0-based
-using ChannelIndex = StrongIndex<struct ChannelIndexTag>; // flat: kv_head * head_dim + channel
+using LayerIndex = StrongIndex<struct LayerIndexTag>;      // transformer block, 0-based
+using KvHeadIndex = StrongIndex<struct KvHeadIndexTag>;    // key/value head within a layer, 0-based
+using ChannelIndex = StrongIndex<struct ChannelIndexTag>;  // flat: kv_head * head_dim + channel
 
 }  // namespace plumbline

@@ -29,10 +29,10 @@ inline absl::Status Annotate(const absl::Status& status, absl::string_view conte
 #define PLUMB_MACRO_CONCAT_INNER(a, b) a##b
 #define PLUMB_MACRO_CONCAT(a, b) PLUMB_MACRO_CONCAT_INNER(a, b)
 
-#define PLUMB_RETURN_IF_ERROR(expr)                                  \
-  do {                                                               \
-    ::absl::Status plumb_status_ = (expr);                           \
-    if (!plumb_status_.ok()) return plumb_status_;                   \
+#define PLUMB_RETURN_IF_ERROR(expr)                \
+  do {                                             \
+    ::absl::Status plumb_status_ = (expr);         \
+    if (!plumb_status_.ok()) return plumb_status_; \
   } while (false)
 
 #define PLUMB_ASSIGN_OR_RETURN(lhs, expr) \

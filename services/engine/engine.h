@@ -2,8 +2,8 @@
 // arithmetic is batch-invariant: a sequence's tokens and logit bits depend on its request and the
 // numerics class alone, never on what shares the batch, its order or its occupancy.
 //
-// This header is the engine's public edge: no exception leaves it, everything ends as absl::Status. There
-// is one implementation a device (CPU: engine/cpu; GPU behind the same interface).
+// This header is the engine's public edge: no exception leaves it, everything ends as absl::Status.
+// There is one implementation a device (CPU: engine/cpu; GPU behind the same interface).
 //
 //   auto engine = CreateCpuEngine({.bundle_dir = "models/smol", .threads = 2});
 //   (*engine)->Submit({.id = 1, .prompt_tokens = ids, .layers = formats, .max_new_tokens = 48});
@@ -131,8 +131,8 @@ class Engine {
   virtual ~Engine() = default;
   virtual const ModelShape& shape() const = 0;
 
-  // What decides bits: engine numerics version, device, dtype, how products are summed, libraries that
-  // take part. Equal texts promise equal bits.
+  // What decides bits: engine numerics version, device, dtype, how products are summed, libraries
+  // that take part. Equal texts promise equal bits.
   virtual const std::string& numerics_class() const = 0;
 
   // InvalidArgument: prompt empty or longer than the context, token id out of range, plan of

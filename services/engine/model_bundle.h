@@ -7,9 +7,10 @@
 //   chat_format.json    compiled chat format (chat_format.h)
 //   *.safetensors       weights under their Hugging Face names, F32 / F16 / BF16
 //
-// model_digest = SHA-256 over name + "\n" + sha256 + "\n" of every listed file in order of their names.
-// chat_format.json is absent where the model has no chat template (raw prompts only).
-// config.json's bos_token_id is null unless the model's own tokenizer starts every sequence with it.
+// model_digest = SHA-256 over name + "\n" + sha256 + "\n" of every listed file in order of their
+// names. chat_format.json is absent where the model has no chat template (raw prompts only).
+// config.json's bos_token_id is null unless the model's own tokenizer starts every sequence with
+// it.
 #pragma once
 
 #include <cstdint>

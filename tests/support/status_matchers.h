@@ -24,9 +24,8 @@ MATCHER(IsOk, negation ? "is not OK" : "is OK") {
 
 MATCHER_P2(StatusIs, code, message, "has the given code and a matching message") {
   *result_listener << "whose status is " << GetStatus(arg).ToString();
-  return GetStatus(arg).code() == code &&
-         ::testing::SafeMatcherCast<std::string>(message).Matches(
-             std::string(GetStatus(arg).message()));
+  return GetStatus(arg).code() == code && ::testing::SafeMatcherCast<std::string>(message).Matches(
+                                              std::string(GetStatus(arg).message()));
 }
 
 MATCHER_P(StatusIs, code, "has the given code") {

@@ -129,8 +129,8 @@ absl::Status Database::Configure(const SqliteOptions& options) {
   // secure_delete overwrites purged texts instead of leaving them in free pages.
   PLUMB_RETURN_IF_ERROR(
       RunScript("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"));
-  PLUMB_RETURN_IF_ERROR(RunScript(options.sync_to_disk ? "PRAGMA synchronous=FULL"
-                                                       : "PRAGMA synchronous=OFF"));
+  PLUMB_RETURN_IF_ERROR(
+      RunScript(options.sync_to_disk ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF"));
   if (options.max_pages > 0) {
     PLUMB_RETURN_IF_ERROR(RunScript(absl::StrCat("PRAGMA max_page_count=", options.max_pages)));
   }

@@ -25,7 +25,8 @@ TEST(DigestBuilderTest, FieldBoundariesCount) {
   EXPECT_NE(DigestBuilder("d").Add("a", "x").Add("b", "").Finish(),
             DigestBuilder("d").Add("a", "").Add("b", "x").Finish());
   EXPECT_NE(DigestBuilder("d/1").Finish(), DigestBuilder("d/2").Finish());
-  EXPECT_EQ(DigestBuilder("d").Add("a", 7).Finish(), DigestBuilder("d").Add("a", int64_t{7}).Finish());
+  EXPECT_EQ(DigestBuilder("d").Add("a", 7).Finish(),
+            DigestBuilder("d").Add("a", int64_t{7}).Finish());
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ TEST(FilesTest, WriteIsReadBackWithItsMode) {
   ASSERT_OK(WriteFileAtomically(path, "text", 0600));
   ASSERT_OK_AND_ASSIGN(std::string text, ReadFile(path));
   EXPECT_EQ(text, "text");
-  struct stat info{};
+  struct stat info {};
   ASSERT_EQ(stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777u, 0600u);
 }

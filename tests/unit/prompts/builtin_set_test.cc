@@ -62,8 +62,8 @@ TEST(BuiltinSet, HasThePromisedSizeKindsAndFamilies) {
   EXPECT_EQ(set.report.repeated_texts, 0);
 }
 
-// Enough of each split even if a seventh of the refusals is missing: 60 to find layers (24 + 36), 73
-// to recommend a plan on test at a limit of 5%.
+// Enough of each split even if a seventh of the refusals is missing: 60 to find layers (24 + 36),
+// 73 to recommend a plan on test at a limit of 5%.
 TEST(BuiltinSet, SplitsHaveEnoughOfBothKinds) {
   const PromptSet set = Builtin();
   std::map<Split, int> refuse, comply;

@@ -46,7 +46,8 @@ TEST(Splits, ProportionsAreTwentyFiveTwentyTwentyThirtyFive) {
   for (int i = 0; i < 20000; ++i) prompts.push_back(User(absl::StrCat("prompt ", i)));
   const SplitCounts counts = CountSplits(prompts);
   EXPECT_EQ(counts.total(), 20000);
-  // Five standard deviations of a binomial with n = 20,000 are 306 (p = .25), 283 (p = .2) and 337 (p = .35).
+  // Five standard deviations of a binomial with n = 20,000 are 306 (p = .25), 283 (p = .2) and 337
+  // (p = .35).
   EXPECT_NEAR(counts.count[0], 5000, 306);
   EXPECT_NEAR(counts.count[1], 4000, 283);
   EXPECT_NEAR(counts.count[2], 4000, 283);
