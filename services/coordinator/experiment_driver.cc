@@ -134,6 +134,9 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Bind(const ExperimentRecord& recor
                     absl::StrCat(model.status().message(), "; starts when one has it"));
   }
   if (!model.ok()) return StopFor(record, model.status());
+  if (const absl::Status fits = deps_.logic->Fits(record.study, *model); !fits.ok()) {
+    return StopFor(record, fits);
+  }
   auto numerics = deps_.directory->PickClass(model->model_digest());
   if (!numerics.ok()) {
     return SetState(record, v1::EXPERIMENT_STATE_PENDING, std::string(numerics.status().message()));

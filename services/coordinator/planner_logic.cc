@@ -6,6 +6,10 @@ absl::StatusOr<v1::Study> PlannerLogic::Normalize(const v1::Study& study) const 
   return NormalizeStudy(study);
 }
 
+absl::Status PlannerLogic::Fits(const v1::Study& study, const v1::ModelInfo& model) const {
+  return CheckStudyFitsModel(study, model);
+}
+
 std::vector<std::unique_ptr<Stage>> PlannerLogic::Stages(const v1::Study& study) const {
   return StagesOf(study);
 }

@@ -8,6 +8,7 @@ namespace plumbline {
 class PlannerLogic final : public StudyLogic {
  public:
   absl::StatusOr<v1::Study> Normalize(const v1::Study& study) const override;
+  absl::Status Fits(const v1::Study& study, const v1::ModelInfo& model) const override;
   std::vector<std::unique_ptr<Stage>> Stages(const v1::Study& study) const override;
   v1::EstimateStudyResponse Estimate(const StudyContext& context) const override;
   absl::StatusOr<v1::CheckGateResponse> Gate(const v1::Report& report,

@@ -14,6 +14,7 @@ class StudyLogic {
  public:
   virtual ~StudyLogic() = default;
   virtual absl::StatusOr<v1::Study> Normalize(const v1::Study& study) const = 0;
+  virtual absl::Status Fits(const v1::Study& study, const v1::ModelInfo& model) const = 0;
   virtual std::vector<std::unique_ptr<Stage>> Stages(const v1::Study& study) const = 0;
   virtual v1::EstimateStudyResponse Estimate(const StudyContext& context) const = 0;
   virtual absl::StatusOr<v1::CheckGateResponse> Gate(const v1::Report& report,

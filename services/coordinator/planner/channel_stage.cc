@@ -127,7 +127,8 @@ absl::StatusOr<std::vector<Condition>> ChannelConditions(const StudyContext& con
     builder.OnSome(absl::StrCat("random ", percent, "%"),
                    RandomChannels(context.study.seed(), count, percent));
   }
-  builder.Everywhere("group-64 on all layers", "int3.sym.group64");
+  // A group is at most a token's channels.
+  if (count >= 64) builder.Everywhere("group-64 on all layers", "int3.sym.group64");
   builder.Everywhere("per tensor on all layers", kMechanismFormat);
   return builder.Take();
 }

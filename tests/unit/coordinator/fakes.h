@@ -25,6 +25,10 @@ namespace plumbline::testing {
 // -> headline (a classification). Plans are opaque texts.
 class FakeLogic : public StudyLogic {
  public:
+  absl::Status Fits(const v1::Study& study, const v1::ModelInfo& model) const override {
+    return fits;
+  }
+  absl::Status fits;  // what Fits answers
   absl::StatusOr<v1::Study> Normalize(const v1::Study& study) const override;
   std::vector<std::unique_ptr<Stage>> Stages(const v1::Study& study) const override;
   v1::EstimateStudyResponse Estimate(const StudyContext& context) const override;
