@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "plumbline/v1/generation.grpc.pb.h"
 #include "services/cli/commands.h"
 #include "services/cli/local_worker.h"
@@ -24,6 +25,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kSequencesPerCall = 1024;
+constexpr absl::Duration kConnectPatience = absl::Seconds(60);
 // A worker queues so many sequences for each one it runs at once.
 constexpr size_t kQueuedPerRunning = 16;
 
@@ -167,6 +169,10 @@ absl::Status Generate(const GenerateFlags& flags) {
     endpoint.set_address(worker->address());
   }
   PLUMB_ASSIGN_OR_RETURN(auto client, RpcClient<v1::Generation>::Create(endpoint));
+  // The local worker serves already; on a busy machine the first handshake may still take its time.
+  if (worker != nullptr) {
+    client->channel().WaitForConnected(absl::ToChronoTime(absl::Now() + kConnectPatience));
+  }
   fprintf(stderr, "%d prompts x %d plans; special-token look-alikes in prompts %s\n",
           static_cast<int>(set.prompts.size()), static_cast<int>(plans.size()),
           flags.parse_special ? "become special tokens" : "stay text");

@@ -80,7 +80,7 @@ FLAGS = [
 
 # Cases of which the input as it was written is not at fault.
 FAILURES = {"bundle manifest-digest", "bundle file-short", "bundle file-flipped", "bundle weights-empty",
-            "data is a file", "coordinator 127.0.0.1:1", "worker port 1", "study oracle", "study 77:fp"}
+            "data is a file", "coordinator 127.0.0.1:1", "worker port 1", "study oracle"}
 
 # Requests to a running coordinator and worker.
 REQUESTS = [
@@ -96,12 +96,13 @@ REQUESTS = [
     (["custom", "--model", "tiny-chat", "--kv", "*:int9"], ["int9"]),
     (["canary", "--model", "tiny-chat", "--kv", "nope"], ["nope"]),
     (["mitigate", "--model", "tiny-chat", "--kv", "*:fp,0:fq"], ["fq"]),
+    (["custom", "--model", "tiny-chat", "--kv", "77:fp"], ["77"]),
+    (["custom", "--model", "tiny-chat", "--kv", "*:fp", "--max-new-tokens", "4000"], ["4000"]),
 ]
 
 # What only the judge or the model can refuse ends the study, which stays listed with its reason.
 STUDIES = [
     (["sweep", "--model", "tiny-chat", "--judge", "oracle"], ["oracle"]),
-    (["custom", "--model", "tiny-chat", "--kv", "77:fp"], ["77"]),
 ]
 
 
