@@ -28,10 +28,10 @@ std::vector<std::pair<std::string, std::string>> PlansOf(const v1::Study& study)
 
 absl::Status CheckStudyFitsModel(const v1::Study& study, const v1::ModelInfo& model) {
   if (study.decoding().max_new_tokens() >= model.max_context()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "study.decoding.max_new_tokens: ", study.decoding().max_new_tokens(),
-        " answer tokens do not fit the context of ", model.max_context(), " tokens of model ",
-        model.name()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("study.decoding.max_new_tokens: ", study.decoding().max_new_tokens(),
+                     " answer tokens do not fit the context of ", model.max_context(),
+                     " tokens of model ", model.name()));
   }
   for (const auto& [field, plan] : PlansOf(study)) {
     const auto canonical = CanonicalizePlan(plan, model, study.paper_quirks());

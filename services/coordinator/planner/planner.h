@@ -98,8 +98,8 @@ class Stage {
 // accepted.
 absl::StatusOr<v1::Study> NormalizeStudy(const v1::Study& study);
 
-// What only the model can tell: every plan names layers, heads and channels that it has, and answers
-// fit its context. InvalidArgument names the field.
+// What only the model can tell: every plan names layers, heads and channels that it has, and
+// answers fit its context. InvalidArgument names the field.
 absl::Status CheckStudyFitsModel(const v1::Study& study, const v1::ModelInfo& model);
 
 // The stages of a normalized study, in order. The last one writes the headline.
