@@ -13,6 +13,8 @@ int BuildAndRun(const StudyFlags& flags, SetKind set_kind) {
   absl::StatusOr<v1::Study> study = flags.Build();
   if (!study.ok()) return Finish(study.status());
   set_kind(*study);
+  const absl::Status text = flags.AddUtilityText(&*study);
+  if (!text.ok()) return Finish(text);
   return RunStudy(flags, *std::move(study));
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "services/cli/install_layout.h"
 #include "services/cli/prompt_sources.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
@@ -12,6 +13,8 @@ namespace plumbline {
 namespace {
 
 constexpr int64_t kMaxUtilityTextBytes = 8 << 20;
+constexpr char kBuiltinUtilityText[] = "data/text/utility.txt";
+constexpr char kNoUtilityText[] = "none";
 
 // A bundle folder stands for the model in it; anything else is a name or digest.
 absl::StatusOr<std::string> ModelReference(const std::string& model) {
@@ -61,7 +64,9 @@ void StudyFlags::Register(CLI::App* app) {
   app->add_option("--jitter-replicas", jitter_replicas,
                   "replicas that measure numeric noise (default 2)")
       ->check(CLI::NonNegativeNumber);
-  app->add_option("--utility-text", utility_text_file, "text whose perplexity guards utility");
+  app->add_option("--utility-text", utility_text_file,
+                  "text whose perplexity guards recommended plans (default: a built-in one; none "
+                  "leaves it out)");
   app->add_flag("--full-answers", run_to_the_end, "no early stop once the verdict is decided");
   app->add_flag("--parse-special", parse_special,
                 "special-token look-alikes in prompts become special tokens");
@@ -107,11 +112,20 @@ absl::StatusOr<v1::Study> StudyFlags::Build() const {
     std::sort(sorted.begin(), sorted.end());
     for (const std::string& hash : sorted) study.add_exclude_prompt_sha256(hash);
   }
-  if (!utility_text_file.empty()) {
-    PLUMB_ASSIGN_OR_RETURN(*study.mutable_utility_text(),
-                           ReadFile(utility_text_file, kMaxUtilityTextBytes));
-  }
   return study;
+}
+
+absl::Status StudyFlags::AddUtilityText(v1::Study* study) const {
+  if (utility_text_file == kNoUtilityText) return absl::OkStatus();
+  std::string file = utility_text_file;
+  if (file.empty()) {
+    if (!study->has_diagnose() && !study->has_mitigate()) return absl::OkStatus();
+    const absl::StatusOr<std::string> builtin = FindShared(kBuiltinUtilityText);
+    if (!builtin.ok()) return absl::OkStatus();  // the report warns of the missing guard
+    file = *builtin;
+  }
+  PLUMB_ASSIGN_OR_RETURN(*study->mutable_utility_text(), ReadFile(file, kMaxUtilityTextBytes));
+  return absl::OkStatus();
 }
 
 }  // namespace plumbline

@@ -27,8 +27,10 @@ struct StudyFlags {
 
   void Register(CLI::App* app);
 
-  // Everything but the kind. Reads prompt sets, exclusion lists and the utility text.
+  // Everything but the kind. Reads prompt sets and exclusion lists.
   absl::StatusOr<v1::Study> Build() const;
+  // The text that was asked for; for studies that recommend plans, else the built-in one.
+  absl::Status AddUtilityText(v1::Study* study) const;
 };
 
 // Creates the study, shows its size and its progress, writes the report and prints the verdict.

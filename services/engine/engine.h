@@ -80,6 +80,9 @@ struct SequenceRequest {
   uint64_t id = 0;                     // caller's, unique among active sequences
   std::vector<int32_t> prompt_tokens;  // with BOS where the model has one
   std::vector<LayerFormat> layers;     // resolved plan, one a layer
+  // The first N prompt tokens also begin other requests (a system turn): their states may be kept
+  // and reused under the same plan. Bits do not depend on it. 0 = none.
+  int stem_tokens = 0;
   int max_new_tokens = 256;
   std::vector<int32_t> stop_tokens;  // EOS ids; not part of the answer
   Sampling sampling;
@@ -119,6 +122,7 @@ struct EngineStats {
   int64_t steps = 0;
   int64_t prompt_tokens = 0;
   int64_t decoded_tokens = 0;
+  int64_t reused_rows = 0;   // of prompt_tokens: first rows of a prompt that were held already
   int64_t padded_slots = 0;  // slots of fixed chunks that held no token (a GPU's)
   double matmul_seconds = 0;
   double attention_seconds = 0;

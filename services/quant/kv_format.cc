@@ -55,6 +55,12 @@ std::string SelectText(const TensorFormat& f) {
 
 }  // namespace
 
+bool TensorFormat::rows_stand_alone() const {
+  if (is_fp()) return true;
+  if (scope != Scope::kStep) return false;
+  return is_fp8() || granularity == Granularity::kToken || granularity == Granularity::kGroup;
+}
+
 bool TensorFormat::is_int() const { return !is_fp() && !is_fp8(); }
 
 int TensorFormat::bits() const {

@@ -61,6 +61,9 @@ struct TensorFormat {
   int bits() const;  // 2..8 for codes; 0 for fp, whose width is the compute dtype's
   // Whether parameters are formed from the data (int) or from a calibration (fp8), so are stored.
   bool has_scales() const { return is_int() || (is_fp8() && scope == Scope::kCalibrated); }
+  // Whether a stored row depends on that row of the sequence alone: no statistics over several
+  // rows, none from outside, no window that later rows move.
+  bool rows_stand_alone() const;
   friend bool operator==(const TensorFormat&, const TensorFormat&) = default;
 };
 

@@ -44,6 +44,7 @@ class FpQuantizer final : public TensorQuantizer {
     total_ += tokens * channels_;
     return {first, first + tokens};
   }
+  void Adopt(int64_t tokens) override { total_ += tokens * channels_; }
   void SetObserver(QuantObserver*) override {}
   int64_t elements_total() const override { return total_; }
   int64_t elements_quantized() const override { return 0; }
@@ -67,6 +68,7 @@ class LaneQuantizer final : public TensorQuantizer {
   void Freeze(std::vector<float> lo, std::vector<float> hi);
 
   RowRange Append(void* rows, int64_t first, int64_t tokens, Phase phase) override;
+  void Adopt(int64_t tokens) override;
   void SetObserver(QuantObserver* observer) override { observer_ = observer; }
   int64_t elements_total() const override { return total_tokens_ * shape_.flat_channels(); }
   int64_t elements_quantized() const override { return quantized_tokens_ * layout_.lanes; }
@@ -133,6 +135,13 @@ RowRange LaneQuantizer::Append(void* rows, int64_t first, int64_t tokens, Phase 
   quantized_tokens_ += end - begin;
   done_ = end;
   return {std::min(begin, first), first + tokens};
+}
+
+void LaneQuantizer::Adopt(int64_t tokens) {
+  total_tokens_ += tokens;
+  if (tokens <= done_) return;
+  quantized_tokens_ += tokens - done_;
+  done_ = tokens;
 }
 
 void LaneQuantizer::QuantizeRange(void* rows, int64_t begin, int64_t end, Phase phase) {

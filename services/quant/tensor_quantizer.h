@@ -109,6 +109,10 @@ class TensorQuantizer {
   // Non-finite values pass through as non-finite (never turned into a number).
   virtual RowRange Append(void* rows, int64_t first, int64_t tokens, Phase phase) = 0;
 
+  // Before the first Append: rows [0, tokens) of the buffer hold what another quantizer of the same
+  // format left there. Only for formats whose rows stand alone.
+  virtual void Adopt(int64_t tokens) = 0;
+
   // Null (the default) for none. Codes are computed only for an observer. Not owned.
   virtual void SetObserver(QuantObserver* observer) = 0;
 

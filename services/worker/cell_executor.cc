@@ -129,6 +129,7 @@ absl::Status EngineCellExecutor::StartScore(const std::string& cell_key, const v
   for (size_t w = 0; w < windows.size(); ++w) {
     SequenceRequest request = whole.request;
     request.prompt_tokens = std::move(windows[w].tokens);
+    request.stem_tokens = 0;
     request.score_from =
         std::max(windows[w].score_from, w == 0 ? static_cast<int>(spec.score_from_token()) : 0);
     auto finish = [this, w, sum, cell_key, done, prompt_digest, prompt_tokens,

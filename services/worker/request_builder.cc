@@ -103,6 +103,18 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const TextModel& text,
   return tokens;
 }
 
+int StemTokens(const TextModel& text, const std::vector<v1::ChatTurn>& turns,
+               const v1::DecodingSettings& decoding, const std::vector<int32_t>& tokens) {
+  if (decoding.raw() || turns.empty()) return 0;
+  std::vector<v1::ChatTurn> stem(turns.begin(), turns.end());
+  stem.back().set_text("");
+  const auto begun = EncodePrompt(text, stem, decoding);
+  if (!begun.ok()) return 0;
+  const auto parted = std::mismatch(begun->begin(), begun->end(), tokens.begin(), tokens.end());
+  return std::min(static_cast<int>(parted.second - tokens.begin()),
+                  static_cast<int>(tokens.size()) - 1);
+}
+
 absl::StatusOr<std::vector<LayerFormat>> ResolvePlan(const std::string& plan,
                                                      const v1::ModelInfo& model,
                                                      bool paper_quirks) {
@@ -120,6 +132,7 @@ absl::StatusOr<BuiltRequest> BuildRequest(const CatalogEntry& entry, const Seque
   SequenceRequest& request = built.request;
   PLUMB_ASSIGN_OR_RETURN(request.prompt_tokens,
                          EncodePrompt(*entry.text, input.turns, input.decoding));
+  request.stem_tokens = StemTokens(*entry.text, input.turns, input.decoding, request.prompt_tokens);
   PLUMB_ASSIGN_OR_RETURN(request.layers, ResolvePlan(input.plan, entry.info, input.paper_quirks));
   request.max_new_tokens = static_cast<int>(input.decoding.max_new_tokens());
   request.stop_tokens = entry.text->config.eos_token_ids;

@@ -27,6 +27,11 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const TextModel& text,
                                                   const std::vector<v1::ChatTurn>& turns,
                                                   const v1::DecodingSettings& decoding);
 
+// How many tokens of an encoded conversation come before its last turn's own text: what requests of
+// one system prompt have in common. 0 for raw prompts.
+int StemTokens(const TextModel& text, const std::vector<v1::ChatTurn>& turns,
+               const v1::DecodingSettings& decoding, const std::vector<int32_t>& tokens);
+
 // The plan resolved for the model. InvalidArgument with the caret line.
 absl::StatusOr<std::vector<LayerFormat>> ResolvePlan(const std::string& plan,
                                                      const v1::ModelInfo& model, bool paper_quirks);

@@ -9,8 +9,9 @@
 namespace plumbline {
 namespace {
 
-constexpr uint32_t kScoreWindow = 2048;
-constexpr uint32_t kScoreStride = 512;
+// Long enough for the format to be felt through the cache, short enough that attention stays cheap.
+constexpr uint32_t kScoreWindow = 512;
+constexpr uint32_t kScoreStride = 384;
 
 // The judge and version that end an answer early. A normalized study only names the judge: its
 // version is known once the judge service has answered.
@@ -78,7 +79,8 @@ absl::StatusOr<PlannedCell> CellFactory::Score(const std::string& plan,
   uint64_t window = kScoreWindow;
   if (context_.model.max_context() > 0) window = std::min(window, context_.model.max_context());
   cell.spec.set_score_window(static_cast<uint32_t>(window));
-  cell.spec.set_score_stride(static_cast<uint32_t>(std::min<uint64_t>(kScoreStride, window / 2)));
+  cell.spec.set_score_stride(
+      static_cast<uint32_t>(std::min<uint64_t>(kScoreStride, (3 * window + 3) / 4)));
   cell.key = CellKey(cell.spec);
   cell.prompt_id = "utility text";
   cell.prompt_set = "utility text";

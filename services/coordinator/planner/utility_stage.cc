@@ -66,7 +66,7 @@ class UtilityStage final : public PlannerStage {
   StageBound AtMost(const StudyContext& context) const override {
     if (context.utility_text.empty()) return {};
     constexpr uint64_t kPlans = 6;           // five finalists and the baseline
-    constexpr uint64_t kTokensPerToken = 4;  // a window of 2,048 moves by 512
+    constexpr uint64_t kTokensPerToken = 2;  // windows overlap by a quarter
     return {kPlans, kPlans * kTokensPerToken * (context.utility_text.size() / 4 + 1)};
   }
 

@@ -12,9 +12,10 @@ namespace {
 class BatchEngine : public Engine {
  public:
   BatchEngine(std::unique_ptr<Forward> forward, const SchedulerOptions& options)
-      : forward_(std::move(forward)), scheduler_(options, [this](const std::string& prefix_key) {
-          return forward_->ReusableLayers(prefix_key);
-        }) {}
+      : forward_(std::move(forward)),
+        scheduler_(
+            options, [this](const std::string& key) { return forward_->ReusableLayers(key); },
+            [this](const std::string& key) { return forward_->HasStem(key); }) {}
 
   const ModelShape& shape() const override { return forward_->shape(); }
   const std::string& numerics_class() const override { return forward_->numerics_class(); }
@@ -47,6 +48,7 @@ absl::Status BatchEngine::Submit(SequenceRequest request) {
   need.kv_bytes = (*state)->kv_bytes();
   need.prefix_key = (*state)->prefix_key();
   need.shared_layers = (*state)->shared_layers();
+  need.stem_key = (*state)->stem_key();
   PLUMB_RETURN_IF_ERROR(scheduler_.Add(std::move(need)));
   sequences_[id] = std::make_unique<Sequence>(std::move(request), std::move(state).value());
   return absl::OkStatus();

@@ -21,6 +21,8 @@ class SequenceState {
   virtual int64_t kv_bytes() const = 0;               // at its full length
   virtual const std::string& prefix_key() const = 0;  // empty = shares nothing
   virtual int shared_layers() const = 0;              // layers below the first private one
+  // Names the plan and the first prompt tokens whose states others may start from; empty = none.
+  virtual const std::string& stem_key() const = 0;
   virtual int64_t kv_elements() const = 0;
   virtual int64_t kv_elements_quantized() const = 0;
   virtual std::vector<CapturedLayer> TakeCaptures() = 0;
@@ -55,6 +57,8 @@ class Forward {
 
   // Layers of a prefix key's prompt states that a new sequence could start from.
   virtual int ReusableLayers(const std::string& prefix_key) const = 0;
+  // Whether a stem's states are held.
+  virtual bool HasStem(const std::string& stem_key) const = 0;
 };
 
 }  // namespace plumbline

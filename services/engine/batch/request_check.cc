@@ -45,6 +45,11 @@ absl::Status CheckLengths(const SequenceRequest& request, const ModelShape& shap
                                                    " leaves nothing to score of a prompt of ",
                                                    prompt, " tokens"));
   }
+  if (request.stem_tokens < 0 || request.stem_tokens >= prompt) {
+    return absl::InvalidArgumentError(absl::StrCat("stem_tokens ", request.stem_tokens,
+                                                   " is outside [0, ", prompt,
+                                                   "): a row of the prompt itself must follow"));
+  }
   return absl::OkStatus();
 }
 

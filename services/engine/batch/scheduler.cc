@@ -7,8 +7,8 @@
 
 namespace plumbline {
 
-Scheduler::Scheduler(const SchedulerOptions& options, ReusableLayers reusable)
-    : options_(options), reusable_(std::move(reusable)) {}
+Scheduler::Scheduler(const SchedulerOptions& options, ReusableLayers reusable, HasStem has_stem)
+    : options_(options), reusable_(std::move(reusable)), has_stem_(std::move(has_stem)) {}
 
 absl::Status Scheduler::Add(SequenceNeed need) {
   if (need.kv_bytes > options_.kv_pool_bytes) {
@@ -74,29 +74,46 @@ void Scheduler::Admit(Waiting::iterator it, std::vector<StepRun>* runs, int64_t*
   waiting_.erase(it);
 }
 
+bool Scheduler::Waits(const SequenceNeed& need, const Leading& leading) const {
+  return (need.shared_layers > 0 && leading.prefixes.count(need.prefix_key) > 0) ||
+         leading.stems.count(need.stem_key) > 0;
+}
+
+bool Scheduler::LeadsPrefix(const SequenceNeed& need) const {
+  return !need.prefix_key.empty() && need.shared_layers > 0 &&
+         led_.prefixes.count(need.prefix_key) == 0 && reusable_ != nullptr &&
+         reusable_(need.prefix_key) < need.shared_layers;
+}
+
+void Scheduler::Lead(const SequenceNeed& need, Leading* leading) {
+  if (LeadsPrefix(need)) {
+    leading->prefixes.insert(need.prefix_key);
+    led_.prefixes.insert(need.prefix_key);
+  }
+  if (!need.stem_key.empty() && led_.stems.count(need.stem_key) == 0 && has_stem_ != nullptr &&
+      !has_stem_(need.stem_key)) {
+    leading->stems.insert(need.stem_key);
+    led_.stems.insert(need.stem_key);
+  }
+}
+
 void Scheduler::AdmitWaiting(std::vector<StepRun>* runs) {
   int64_t wave_rows = 0;
-  std::set<std::string> leading;  // prefixes whose leader runs in this very step
+  Leading leading;
   for (auto it = waiting_.begin(); it != waiting_.end();) {
-    const std::string key = it->prefix_key;
-    const bool shares = !key.empty() && it->shared_layers > 0;
-    if (shares && leading.count(key) > 0) {
+    if (Waits(*it, leading)) {
       ++it;
       continue;
     }
-    const bool leads = shares && led_keys_.count(key) == 0 && reusable_ != nullptr &&
-                       reusable_(key) < it->shared_layers;
-    const auto chosen = leads ? Leader(it) : it;
+    auto chosen = LeadsPrefix(*it) ? Leader(it) : it;
+    if (Waits(*chosen, leading)) chosen = it;
     if (!Fits(*chosen, wave_rows)) return;
     const auto next = chosen == it ? std::next(it) : it;
+    Lead(*chosen, &leading);
     Admit(chosen, runs, &wave_rows);
-    if (leads) {
-      leading.insert(key);
-      led_keys_.insert(key);
-    }
     it = next;
   }
-  if (waiting_.empty()) led_keys_.clear();
+  if (waiting_.empty()) led_ = {};
 }
 
 }  // namespace plumbline

@@ -7,6 +7,7 @@
 //   prompt never spans two steps, so one longer than the limit runs as the only prompt of its step.
 // - Prefix policy: sequences with one prefix_key have equal states below their first private layer.
 //   The one that shares most goes first; the others wait one step and then start from its states.
+// - Stem policy: likewise sequences with one stem_key, whose prompts begin alike under one plan.
 //
 // Not thread safe.
 #pragma once
@@ -35,6 +36,7 @@ struct SequenceNeed {
   int64_t kv_bytes = 0;    // at its full length
   std::string prefix_key;  // empty = shares nothing
   int shared_layers = 0;   // layers below the first private one
+  std::string stem_key;    // empty = shares no first tokens
 };
 
 struct StepRun {
@@ -48,8 +50,10 @@ class Scheduler {
  public:
   // How many layers of a prefix key's states can be had now.
   using ReusableLayers = std::function<int(const std::string& prefix_key)>;
+  using HasStem = std::function<bool(const std::string& stem_key)>;
 
-  explicit Scheduler(const SchedulerOptions& options, ReusableLayers reusable = nullptr);
+  explicit Scheduler(const SchedulerOptions& options, ReusableLayers reusable = nullptr,
+                     HasStem has_stem = nullptr);
 
   // ResourceExhausted: more cache than the pool has. AlreadyExists: the id is active.
   absl::Status Add(SequenceNeed need);
@@ -68,18 +72,26 @@ class Scheduler {
     int64_t next_position;
   };
   using Waiting = std::list<SequenceNeed>;
+  // Whose leaders run in the step that is being made: those that share with them wait for it.
+  struct Leading {
+    std::set<std::string> prefixes, stems;
+  };
 
   bool Fits(const SequenceNeed& need, int64_t wave_rows) const;
   Waiting::iterator Leader(Waiting::iterator candidate);
+  bool Waits(const SequenceNeed& need, const Leading& leading) const;
+  bool LeadsPrefix(const SequenceNeed& need) const;
+  void Lead(const SequenceNeed& need, Leading* leading);
   void Admit(Waiting::iterator it, std::vector<StepRun>* runs, int64_t* wave_rows);
   void AdmitWaiting(std::vector<StepRun>* runs);
 
   SchedulerOptions options_;
   ReusableLayers reusable_;
+  HasStem has_stem_;
   Waiting waiting_;
   std::list<Running> running_;
   std::set<uint64_t> ids_;
-  std::set<std::string> led_keys_;  // prefixes whose leader has run
+  Leading led_;  // whose leaders have run
   int64_t reserved_bytes_ = 0;
 };
 

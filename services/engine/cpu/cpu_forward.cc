@@ -30,7 +30,8 @@ CpuForward<T>::CpuForward(ModelWeights<T> weights, RopeTable rope, std::string n
     : weights_(std::move(weights)),
       numerics_class_(std::move(numerics_class)),
       runner_(&weights_, std::move(rope)),
-      prefix_cache_(prefix_cache_bytes) {
+      prefix_cache_(prefix_cache_bytes),
+      stem_cache_(prefix_cache_bytes / 4) {
   const ModelShape& shape = weights_.shape;
   gathered_.ReserveZeroed(int64_t{kTileRows} * shape.hidden_size);
   normed_.ReserveZeroed(int64_t{kTileRows} * shape.hidden_size);
@@ -53,13 +54,10 @@ absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CpuForward<T>::Run(
         stats->matmul_seconds + stats->attention_seconds + stats->quantize_seconds;
     Outcomes outcomes(runs.size());
     std::vector<Active> actives = Arrange(runs);
+    for (const Active& active : actives) stats->reused_rows += active.skipped;
     RunLayers(&actives, stats);
     RunHead(actives, &outcomes, stats);
-    for (Active& active : actives) {
-      if (active.save_layers > 0) {
-        prefix_cache_.Put(active.run->state->prefix_key(), std::move(active.saved));
-      }
-    }
+    for (Active& active : actives) KeepStates(&active);
     stats->other_seconds += whole.Lap() - (stats->matmul_seconds + stats->attention_seconds +
                                            stats->quantize_seconds - timed_before);
     return outcomes;
@@ -78,17 +76,10 @@ std::vector<typename CpuForward<T>::Active> CpuForward<T>::Arrange(
   std::vector<Active> actives;
   int64_t rows = 0, positions = 0;
   for (size_t i = 0; i < runs.size(); ++i) {
-    const ForwardRun& run = runs[i];
-    auto* sequence = static_cast<CpuSequence<T>*>(run.state);
-    Active active = {&run, i, 0, {}, {}, 0};
-    active.rows = {sequence, 0, static_cast<int64_t>(run.tokens.size()), run.first, run.prompt};
-    if (run.prompt) {
-      active.start_layer =
-          std::min(prefix_cache_.Layers(sequence->prefix_key()), sequence->shared_layers());
-    }
-    rows += active.rows.rows;
-    positions = std::max(positions, run.first + active.rows.rows);
-    actives.push_back(std::move(active));
+    actives.push_back(Start(runs[i], i));
+    const LayerRun<T>& added = actives.back().rows;
+    rows += added.rows;
+    positions = std::max(positions, added.first + added.rows);
   }
   std::stable_sort(actives.begin(), actives.end(),
                    [](const Active& a, const Active& b) { return a.start_layer < b.start_layer; });
@@ -103,15 +94,39 @@ std::vector<typename CpuForward<T>::Active> CpuForward<T>::Arrange(
   return actives;
 }
 
-// Cache memory, and reused keys and values of the blocks that are skipped.
+// What of the run has to be computed.
+template <typename T>
+typename CpuForward<T>::Active CpuForward<T>::Start(const ForwardRun& run, size_t index) {
+  auto* sequence = static_cast<CpuSequence<T>*>(run.state);
+  Active active = {&run, index, 0, 0, {}, {}, 0};
+  if (run.prompt) {
+    const int shared = sequence->shared_layers();
+    active.start_layer = std::min(prefix_cache_.Layers(sequence->prefix_key()), shared);
+    if (active.start_layer < shared) active.save_layers = shared;
+    const Entry* stem = stem_cache_.Use(sequence->stem_key());
+    // Hidden states of the skipped rows are wanted only by those who save them.
+    const bool serves = stem != nullptr && (active.save_layers == 0 || !stem->hidden.empty());
+    if (serves) active.skipped = sequence->stem_tokens();
+  }
+  active.rows = {sequence, 0, static_cast<int64_t>(run.tokens.size()) - active.skipped,
+                 run.first + active.skipped, run.prompt};
+  return active;
+}
+
+// Cache memory, and reused keys and values of the rows and blocks that are skipped.
 template <typename T>
 void CpuForward<T>::Begin(Active* active) {
   CpuSequence<T>& sequence = *active->rows.sequence;
-  sequence.CountTokens(active->rows.rows);
+  sequence.CountTokens(active->skipped + active->rows.rows);
   if (!active->run->prompt) return;
   sequence.Allocate();
-  if (active->start_layer < sequence.shared_layers())
-    active->save_layers = sequence.shared_layers();
+  if (active->skipped > 0) {
+    const Entry& stem = *stem_cache_.Use(sequence.stem_key());
+    for (int layer = 0; layer < stem.layers(); ++layer) {
+      sequence.AdoptRows(layer, active->skipped, stem.keys[layer].data(),
+                         stem.values[layer].data());
+    }
+  }
   if (active->start_layer == 0) return;
   const Entry& entry = *prefix_cache_.Use(sequence.prefix_key());
   for (int layer = 0; layer < active->start_layer; ++layer) {
@@ -130,13 +145,14 @@ void CpuForward<T>::Join(Active* active) {
   if (active->start_layer > 0) {
     const Entry& entry = *prefix_cache_.Use(active->rows.sequence->prefix_key());
     const std::vector<T>& states = entry.hidden[active->start_layer];
-    std::copy(states.begin(), states.end(), hidden);
+    std::copy(states.begin() + active->skipped * width, states.end(), hidden);
     return;
   }
   for (int64_t i = 0; i < active->rows.rows; ++i) {
-    std::memcpy(static_cast<void*>(hidden + i * width),
-                weights_.embedding.data() + int64_t{active->run->tokens[i]} * width,
-                sizeof(T) * width);
+    std::memcpy(
+        static_cast<void*>(hidden + i * width),
+        weights_.embedding.data() + int64_t{active->run->tokens[active->skipped + i]} * width,
+        sizeof(T) * width);
   }
   if (active->save_layers > 0) SaveHidden(active);
 }
@@ -145,15 +161,51 @@ template <typename T>
 void CpuForward<T>::SaveHidden(Active* active) {
   const int64_t width = weights_.shape.hidden_size;
   const T* hidden = hidden_.data() + active->rows.row * width;
-  active->saved.hidden.emplace_back(hidden, hidden + active->rows.rows * width);
+  std::vector<T> states;
+  if (active->skipped > 0) {
+    const Entry& stem = *stem_cache_.Use(active->rows.sequence->stem_key());
+    states = stem.hidden[active->saved.hidden.size()];
+  }
+  states.insert(states.end(), hidden, hidden + active->rows.rows * width);
+  active->saved.hidden.push_back(std::move(states));
 }
 
 template <typename T>
 void CpuForward<T>::SaveCache(int layer, Active* active) {
   CpuSequence<T>& sequence = *active->rows.sequence;
-  const int64_t count = active->rows.rows * sequence.kv_dim();
+  const int64_t count = (active->skipped + active->rows.rows) * sequence.kv_dim();
   active->saved.keys.emplace_back(sequence.keys(layer), sequence.keys(layer) + count);
   active->saved.values.emplace_back(sequence.values(layer), sequence.values(layer) + count);
+}
+
+template <typename T>
+void CpuForward<T>::KeepStates(Active* active) {
+  CpuSequence<T>& sequence = *active->rows.sequence;
+  if (active->save_layers > 0) prefix_cache_.Put(sequence.prefix_key(), std::move(active->saved));
+  const bool has_stem = active->run->prompt && !sequence.stem_key().empty();
+  if (has_stem && active->skipped == 0) KeepStem(*active);
+}
+
+// The first rows as the plan stores them, from the sequence's cache; their hidden states from the
+// whole prompt's, where those are held.
+template <typename T>
+void CpuForward<T>::KeepStem(const Active& active) {
+  CpuSequence<T>& sequence = *active.rows.sequence;
+  Entry stem;
+  const int64_t cached = sequence.stem_tokens() * sequence.kv_dim();
+  for (int layer = 0; layer < weights_.shape.num_layers; ++layer) {
+    stem.keys.emplace_back(sequence.keys(layer), sequence.keys(layer) + cached);
+    stem.values.emplace_back(sequence.values(layer), sequence.values(layer) + cached);
+  }
+  const Entry* prompt = prefix_cache_.Use(sequence.prefix_key());
+  if (prompt != nullptr && prompt->layers() >= sequence.shared_layers()) {
+    const int64_t width = sequence.stem_tokens() * weights_.shape.hidden_size;
+    for (int layer = 0; layer <= sequence.shared_layers(); ++layer) {
+      const std::vector<T>& states = prompt->hidden[layer];
+      stem.hidden.emplace_back(states.begin(), states.begin() + width);
+    }
+  }
+  stem_cache_.Put(sequence.stem_key(), std::move(stem));
 }
 
 template <typename T>
@@ -199,7 +251,8 @@ void CpuForward<T>::RunHead(const std::vector<Active>& actives, Outcomes* outcom
     const int64_t count = std::min<int64_t>(kTileRows, wanted.size() - first);
     for (int64_t i = 0; i < count; ++i) {
       const Wanted& want = wanted[first + i];
-      const int64_t row = want.active->rows.row + want.active->run->tasks[want.task].row;
+      const int64_t row =
+          want.active->rows.row + want.active->run->tasks[want.task].row - want.active->skipped;
       std::memcpy(static_cast<void*>(gathered_.data() + i * width), hidden_.data() + row * width,
                   sizeof(T) * width);
     }

@@ -26,6 +26,9 @@ class CpuForward : public Forward {
   int ReusableLayers(const std::string& prefix_key) const override {
     return prefix_cache_.Layers(prefix_key);
   }
+  bool HasStem(const std::string& stem_key) const override {
+    return stem_cache_.Layers(stem_key) > 0;
+  }
 
   LayerRunner<T>& layer_runner() { return runner_; }
 
@@ -37,24 +40,29 @@ class CpuForward : public Forward {
     const ForwardRun* run;
     size_t index;     // in the caller's runs
     int start_layer;  // blocks below were reused
+    int64_t skipped;  // first tokens whose rows were reused in every block
     LayerRun<T> rows;
     Entry saved;      // prompt states gathered for others
     int save_layers;  // how many blocks' states to gather; 0 = none
   };
 
   std::vector<Active> Arrange(const std::vector<ForwardRun>& runs);
+  Active Start(const ForwardRun& run, size_t index);
   void Begin(Active* active);
   void Join(Active* active);
   void RunLayers(std::vector<Active>* actives, EngineStats* stats);
   void SaveHidden(Active* active);
   void SaveCache(int layer, Active* active);
+  void KeepStates(Active* active);
+  void KeepStem(const Active& active);
   void RunHead(const std::vector<Active>& actives, Outcomes* outcomes, EngineStats* stats);
 
   ModelWeights<T> weights_;
   std::string numerics_class_;
   LayerRunner<T> runner_;
-  PrefixCache<T> prefix_cache_;
-  AlignedBuffer<T> hidden_;                      // [rows, hidden_size]
+  PrefixCache<T> prefix_cache_;  // whole prompts, unquantized
+  PrefixCache<T> stem_cache_;    // first tokens, under a plan; hidden states as far as it is fp
+  AlignedBuffer<T> hidden_;      // [rows, hidden_size]
   AlignedBuffer<T> gathered_, normed_, logits_;  // one tile of the head
 };
 

@@ -38,12 +38,28 @@ uint64_t JitterKey(uint64_t seed, int layer, int64_t position, bool value) {
   return key;
 }
 
+absl::string_view FirstTokens(const SequenceRequest& request, size_t count) {
+  return {reinterpret_cast<const char*>(request.prompt_tokens.data()), count * sizeof(int32_t)};
+}
+
 std::string PrefixKey(const SequenceRequest& request) {
   return DigestBuilder("prefix/1")
       .Add("jitter", static_cast<int64_t>(request.jitter_seed))
-      .Add("tokens", absl::string_view(reinterpret_cast<const char*>(request.prompt_tokens.data()),
-                                       request.prompt_tokens.size() * sizeof(int32_t)))
+      .Add("tokens", FirstTokens(request, request.prompt_tokens.size()))
       .Finish();
+}
+
+std::string StemKey(const SequenceRequest& request) {
+  return DigestBuilder("stem/1")
+      .Add("jitter", static_cast<int64_t>(request.jitter_seed))
+      .Add("plan", CanonicalPlanText(request.layers))
+      .Add("tokens", FirstTokens(request, request.stem_tokens))
+      .Finish();
+}
+
+// The stored rows of the first tokens, and what they attend to, are the same whatever follows them.
+bool StandsAlone(const TensorFormat& format) {
+  return format.is_fp() || (format.rows_stand_alone() && format.prefill == PrefillReads::kSeen);
 }
 
 }  // namespace
@@ -69,16 +85,27 @@ absl::StatusOr<std::unique_ptr<CpuSequence<T>>> CpuSequence<T>::Create(
   for (LayerIndex layer : request.capture_layers) {
     sequence->captures_[layer.value()].layer = layer;
   }
-  // A captured layer must be computed, so a capture takes no part in sharing.
-  if (request.capture_layers.empty()) {
-    while (sequence->shared_layers_ < shape.num_layers &&
-           request.layers[sequence->shared_layers_].key.is_fp() &&
-           request.layers[sequence->shared_layers_].value.is_fp()) {
-      ++sequence->shared_layers_;
-    }
-    if (sequence->shared_layers_ > 0) sequence->prefix_key_ = PrefixKey(request);
-  }
+  sequence->ShareStates(request);
   return sequence;
+}
+
+// A captured layer must be computed, so a capture takes no part in sharing; a scored text reads
+// logits of its first rows, so it has no stem.
+template <typename T>
+void CpuSequence<T>::ShareStates(const SequenceRequest& request) {
+  if (!request.capture_layers.empty()) return;
+  const auto& layers = request.layers;
+  const auto is_private = [](const LayerFormat& l) { return !l.key.is_fp() || !l.value.is_fp(); };
+  shared_layers_ =
+      static_cast<int>(std::find_if(layers.begin(), layers.end(), is_private) - layers.begin());
+  if (shared_layers_ > 0) prefix_key_ = PrefixKey(request);
+  const bool alone = std::all_of(layers.begin(), layers.end(), [](const LayerFormat& l) {
+    return StandsAlone(l.key) && StandsAlone(l.value);
+  });
+  if (alone && request.stem_tokens > 0 && request.score_from < 0) {
+    stem_tokens_ = request.stem_tokens;
+    stem_key_ = StemKey(request);
+  }
 }
 
 template <typename T>
@@ -117,6 +144,15 @@ void CpuSequence<T>::Allocate() {
       next += tensor;
     }
   }
+}
+
+template <typename T>
+void CpuSequence<T>::AdoptRows(int layer, int64_t tokens, const T* keys, const T* values) {
+  LayerCache& cache = caches_[layer];
+  std::copy(keys, keys + tokens * kv_dim_, cache.keys);
+  std::copy(values, values + tokens * kv_dim_, cache.values);
+  if (cache.key_quantizer) cache.key_quantizer->Adopt(tokens);
+  if (cache.value_quantizer) cache.value_quantizer->Adopt(tokens);
 }
 
 template <typename T>

@@ -34,15 +34,19 @@ class CpuSequence : public SequenceState {
   int64_t kv_bytes() const override { return kv_values_ * static_cast<int64_t>(sizeof(T)); }
   const std::string& prefix_key() const override { return prefix_key_; }
   int shared_layers() const override { return shared_layers_; }
+  const std::string& stem_key() const override { return stem_key_; }
+  int64_t stem_tokens() const { return stem_tokens_; }
   int64_t kv_elements() const override;
   int64_t kv_elements_quantized() const override;
   std::vector<CapturedLayer> TakeCaptures() override;
 
   // No sharing of prompt states, neither taking nor giving.
-  void StopSharing() { prefix_key_.clear(), shared_layers_ = 0; }
+  void StopSharing() { prefix_key_.clear(), stem_key_.clear(), shared_layers_ = 0; }
   // Takes the cache memory; called before the first row.
   void Allocate();
   void CountTokens(int64_t tokens) { tokens_ += tokens; }
+  // Rows [0, tokens) of a layer from a sequence of the same plan whose first tokens are the same.
+  void AdoptRows(int layer, int64_t tokens, const T* keys, const T* values);
 
   // Raw keys and values of `rows` rows that start at position `first`, one every `stride` elements;
   // noise of a jitter replica is added to them in place.
@@ -78,6 +82,7 @@ class CpuSequence : public SequenceState {
   CpuSequence() = default;
   absl::Status OpenLayer(int layer, const LayerFormat& format, const TensorShape& tensor,
                          const std::pair<const Calibration*, const Calibration*>& calibration);
+  void ShareStates(const SequenceRequest& request);
   void Rotate(const T* from, T* to, RowRange range, const RopeTable& rope) const;
 
   int kv_heads_ = 0, head_dim_ = 0, heads_ = 0;
@@ -88,6 +93,8 @@ class CpuSequence : public SequenceState {
   uint64_t jitter_seed_ = 0;
   std::string prefix_key_;
   int shared_layers_ = 0;
+  std::string stem_key_;
+  int64_t stem_tokens_ = 0;
   std::vector<LayerCache> caches_;
   std::map<int, CapturedLayer> captures_;
   AlignedBuffer<T> memory_;

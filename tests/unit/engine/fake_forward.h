@@ -18,6 +18,7 @@ class FakeState : public SequenceState {
   int64_t kv_bytes() const override { return bytes_; }
   const std::string& prefix_key() const override { return key_; }
   int shared_layers() const override { return 0; }
+  const std::string& stem_key() const override { return key_; }
   int64_t kv_elements() const override { return static_cast<int64_t>(tokens.size()); }
   int64_t kv_elements_quantized() const override { return 0; }
   std::vector<CapturedLayer> TakeCaptures() override { return {}; }
@@ -47,6 +48,7 @@ class FakeForward : public Forward {
     return std::unique_ptr<SequenceState>(std::make_unique<FakeState>(request));
   }
   int ReusableLayers(const std::string&) const override { return 0; }
+  bool HasStem(const std::string&) const override { return false; }
 
   absl::StatusOr<std::vector<std::vector<LogitOutcome>>> Run(const std::vector<ForwardRun>& runs,
                                                              EngineStats*) override {

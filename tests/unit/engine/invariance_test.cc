@@ -173,6 +173,45 @@ TEST_P(InvarianceTest, ReusedPromptStatesGiveTheSameBits) {
   EXPECT_NE(expected.at(10).logit_digest, expected.at(4).logit_digest);
 }
 
+// Prompts that begin with the same 17 tokens, under plans that let those rows be shared and under
+// plans that do not.
+TEST_P(InvarianceTest, ReusedStemsGiveTheSameBits) {
+  const std::vector<std::string> plans = {"*:fp",
+                                          "*:int4.asym.token",
+                                          "*:fp,2:int3.sym.group16",
+                                          "*:int8.asym.token.post|fp8_e4m3",
+                                          "*:int3.asym.token.sink4.hadamard",
+                                          "*:fp,2:int3.sym.tensor",
+                                          "*:int4.sym.channel.prompt",
+                                          "*:int4.asym.token.exact"};
+  const auto requests = [&](const Engine& engine, int stem_tokens) {
+    std::vector<SequenceRequest> made;
+    for (uint64_t id = 0; id < 4 * plans.size(); ++id) {
+      std::vector<int32_t> prompt = Prompt(17, 3);
+      const std::vector<int32_t> own = Prompt(1 + static_cast<int>(id) % 9, id % 3 + 50);
+      prompt.insert(prompt.end(), own.begin(), own.end());
+      made.push_back(Request(engine, id, prompt, plans[id % plans.size()], 8));
+      made.back().stem_tokens = stem_tokens;
+      made.back().jitter_seed = id / plans.size() == 3 ? 9 : 0;
+    }
+    return made;
+  };
+  auto without = Open(256, 0);
+  const Results expected = RunAll(without.get(), requests(*without, 0));
+  // The small cache holds stems but not the prompts whose hidden states they need.
+  for (int64_t bytes : {int64_t{1} << 24, int64_t{150000}, int64_t{1000}}) {
+    for (int max_running : {256, 3}) {
+      auto with = Open(max_running, bytes);
+      SCOPED_TRACE(bytes);
+      ExpectSame(expected, RunAll(with.get(), requests(*with, 17)));
+      if (bytes == 1 << 24) {
+        EXPECT_GT(with->stats().reused_rows, 17 * 8);
+      }
+      ExpectSame(expected, RunAll(with.get(), requests(*with, 17)));
+    }
+  }
+}
+
 TEST_P(InvarianceTest, ASmallPoolOnlyMakesSequencesWait) {
   const Results alone = Alone();
   auto engine = Open(256, 1 << 24, 500000);

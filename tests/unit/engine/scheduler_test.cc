@@ -149,6 +149,19 @@ TEST(SchedulerTest, TheSequenceThatSharesMostLeadsAndTheOthersFollowAStepLater) 
   EXPECT_THAT(Ids(scheduler.NextStep()), ElementsAre(2, 3, 4, 1));
 }
 
+TEST(SchedulerTest, OneSequenceOfAStemLeadsAndTheOthersFollowAStepLater) {
+  bool held = false;
+  Scheduler scheduler(Options(), nullptr, [&](const std::string&) { return held; });
+  for (uint64_t id : {1, 2, 3}) {
+    SequenceNeed need = Need(id, 4);
+    need.stem_key = id == 3 ? "other" : "system";
+    ASSERT_OK(scheduler.Add(need));
+  }
+  EXPECT_THAT(Ids(scheduler.NextStep()), ElementsAre(1, 3));
+  held = true;
+  EXPECT_THAT(Ids(scheduler.NextStep()), ElementsAre(1, 3, 2));
+}
+
 TEST(SchedulerTest, APrefixThatCouldNotBeKeptIsWaitedForOnce) {
   Scheduler scheduler(Options(), [](const std::string&) { return 0; });
   for (uint64_t id : {1, 2, 3}) ASSERT_OK(scheduler.Add(SharedNeed(id, "p", 5)));
