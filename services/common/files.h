@@ -3,6 +3,7 @@
 // or a kill leaves the old file (or none), never half a file.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -1,6 +1,7 @@
 // Builds safetensors bytes by hand, sound or broken.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/strings/str_cat.h"
