@@ -15,7 +15,8 @@ sanitized() { # sanitized NAME SANITIZER LABEL_REGEX TARGET...
   say "$name: building"
   local build=$PLUMB_BUILD-$name
   quietly "$build/configure.log" cmake -S "$PLUMB_ROOT" -B "$build" -G Ninja -DPLUMB_SANITIZE="$sanitizer" \
-    -DPLUMB_WITH_TORCH=OFF -DPLUMB_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo
+    -DPLUMB_WITH_TORCH=OFF -DPLUMB_WITH_CUDA=OFF -DPLUMB_BUILD_TESTS=ON \
+    -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1"
   quietly "$build/build.log" ninja -C "$build" -j "$PLUMB_JOBS" "$@"
   say "$name: running"
   ctest --test-dir "$build" -L "$regex" --output-on-failure --no-tests=error
@@ -26,7 +27,8 @@ fuzz() {
   local build=$PLUMB_BUILD-fuzz
   say "fuzz: building"
   quietly "$build/configure.log" cmake -S "$PLUMB_ROOT" -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=clang++ \
-    -DPLUMB_BUILD_FUZZERS=ON -DPLUMB_FUZZ_SECONDS="$FUZZ_SECONDS" -DPLUMB_WITH_TORCH=OFF -DPLUMB_BUILD_TESTS=ON
+    -DPLUMB_BUILD_FUZZERS=ON -DPLUMB_FUZZ_SECONDS="$FUZZ_SECONDS" -DPLUMB_WITH_TORCH=OFF -DPLUMB_WITH_CUDA=OFF \
+    -DPLUMB_BUILD_TESTS=ON
   quietly "$build/build.log" ninja -C "$build" -j "$PLUMB_JOBS" fuzzers
   say "fuzz: each target for $FUZZ_SECONDS s"
   ctest --test-dir "$build" -L fuzz --output-on-failure --no-tests=error

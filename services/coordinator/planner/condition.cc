@@ -9,9 +9,14 @@
 namespace plumbline {
 namespace {
 
-// Long enough for the format to be felt through the cache, short enough that attention stays cheap.
-constexpr uint32_t kScoreWindow = 512;
-constexpr uint32_t kScoreStride = 384;
+// How perplexity is published: windows of 2,048 tokens that move by 512. Our own policy compares a
+// plan with the baseline on the same windows, and shorter ones with less overlap cost a CPU an
+// eighth.
+struct ScoreWindow {
+  uint64_t tokens, stride;
+};
+constexpr ScoreWindow kPublishedWindow = {2048, 512};
+constexpr ScoreWindow kOwnWindow = {512, 384};
 
 // The judge and version that end an answer early. A normalized study only names the judge: its
 // version is known once the judge service has answered.
@@ -76,11 +81,13 @@ absl::StatusOr<PlannedCell> CellFactory::Score(const std::string& plan,
   cell.spec.mutable_decoding()->set_raw(true);
   cell.spec.set_numerics_class_id(context_.numerics.id());
   cell.spec.set_score_from_token(1);
-  uint64_t window = kScoreWindow;
-  if (context_.model.max_context() > 0) window = std::min(window, context_.model.max_context());
-  cell.spec.set_score_window(static_cast<uint32_t>(window));
-  cell.spec.set_score_stride(
-      static_cast<uint32_t>(std::min<uint64_t>(kScoreStride, (3 * window + 3) / 4)));
+  ScoreWindow window = context_.study.policy() == v1::POLICY_PAPER ? kPublishedWindow : kOwnWindow;
+  if (context_.model.max_context() > 0) {
+    window.tokens = std::min(window.tokens, context_.model.max_context());
+    window.stride = std::min(window.stride, (3 * window.tokens + 3) / 4);
+  }
+  cell.spec.set_score_window(static_cast<uint32_t>(window.tokens));
+  cell.spec.set_score_stride(static_cast<uint32_t>(window.stride));
   cell.key = CellKey(cell.spec);
   cell.prompt_id = "utility text";
   cell.prompt_set = "utility text";

@@ -65,9 +65,10 @@ class UtilityStage final : public PlannerStage {
 
   StageBound AtMost(const StudyContext& context) const override {
     if (context.utility_text.empty()) return {};
-    constexpr uint64_t kPlans = 6;           // five finalists and the baseline
-    constexpr uint64_t kTokensPerToken = 2;  // windows overlap by a quarter
-    return {kPlans, kPlans * kTokensPerToken * (context.utility_text.size() / 4 + 1)};
+    constexpr uint64_t kPlans = 6;  // five finalists and the baseline
+    // Windows overlap by a quarter, the published ones by three quarters.
+    const uint64_t tokens_per_token = context.study.policy() == v1::POLICY_PAPER ? 4 : 2;
+    return {kPlans, kPlans * tokens_per_token * (context.utility_text.size() / 4 + 1)};
   }
 
  private:
