@@ -1,6 +1,4 @@
 // Captures: tasks that a worker sends to the capture service.
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/store/sqlite/sqlite_store_impl.h"
@@ -72,33 +70,6 @@ absl::Status SqliteStore::PutCapture(const std::string& capture_id, const std::s
                capture_id, digest, tokens));
   PLUMB_RETURN_IF_ERROR(db_->Run("DELETE FROM leases WHERE capture_id = ?1", capture_id));
   return transaction.Commit();
-}
-
-absl::StatusOr<FailOutcome> SqliteStore::FailLeasedCapture(const std::string& capture_id,
-                                                           const WorkFailure& failure) {
-  int attempts = 0;
-  {
-    Query query(db_.get(), "SELECT state, attempts FROM captures WHERE capture_id = ?1",
-                capture_id);
-    if (!query.Next()) {
-      PLUMB_RETURN_IF_ERROR(query.status());
-      return FailOutcome::kUnknownCell;
-    }
-    const auto state = static_cast<WorkState>(query.Int(0));
-    attempts = static_cast<int>(query.Int(1));
-    if (state == WorkState::kStored) return FailOutcome::kAlreadyStored;
-    if (state == WorkState::kPoisoned) return FailOutcome::kPoisoned;
-    if (state == WorkState::kOpen) return FailOutcome::kRetry;
-  }
-  const bool returned = failure.kind == FailureKind::kReturned;
-  const bool poisoned =
-      failure.kind == FailureKind::kPermanent || (!returned && attempts >= failure.max_attempts);
-  PLUMB_RETURN_IF_ERROR(db_->Run(
-      "UPDATE captures SET state = ?2, attempts = ?3, not_before_us = ?4, reason = ?5 "
-      "WHERE capture_id = ?1",
-      capture_id, static_cast<int>(poisoned ? WorkState::kPoisoned : WorkState::kOpen),
-      std::max(0, attempts - (returned ? 1 : 0)), ToMicros(failure.not_before), failure.reason));
-  return poisoned ? FailOutcome::kPoisoned : FailOutcome::kRetry;
 }
 
 absl::StatusOr<FailOutcome> SqliteStore::FailCapture(const std::string& lease_id,

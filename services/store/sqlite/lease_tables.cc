@@ -160,11 +160,11 @@ absl::Status SqliteStore::RenewLease(const std::string& lease_id, absl::Time exp
                   ToMicros(expires), resends);
 }
 
-absl::StatusOr<FailOutcome> SqliteStore::FailLeasedCell(const std::string& key,
-                                                        const WorkFailure& failure) {
+absl::StatusOr<FailOutcome> SqliteStore::FailLeased(const LeasedWork& work, const std::string& key,
+                                                    const WorkFailure& failure) {
   int attempts = 0;
   {
-    Query query(db_.get(), "SELECT state, attempts FROM cells WHERE cell_key = ?1", key);
+    Query query(db_.get(), work.select, key);
     if (!query.Next()) {
       PLUMB_RETURN_IF_ERROR(query.status());
       return FailOutcome::kUnknownCell;
@@ -179,12 +179,30 @@ absl::StatusOr<FailOutcome> SqliteStore::FailLeasedCell(const std::string& key,
   const bool poisoned =
       failure.kind == FailureKind::kPermanent || (!returned && attempts >= failure.max_attempts);
   const WorkState next = poisoned ? WorkState::kPoisoned : WorkState::kOpen;
-  PLUMB_RETURN_IF_ERROR(
-      db_->Run("UPDATE cells SET state = ?2, attempts = ?3, not_before_us = ?4, reason = ?5 "
-               "WHERE cell_key = ?1",
-               key, static_cast<int>(next), std::max(0, attempts - (returned ? 1 : 0)),
-               ToMicros(failure.not_before), failure.reason));
+  PLUMB_RETURN_IF_ERROR(db_->Run(work.update, key, static_cast<int>(next),
+                                 std::max(0, attempts - (returned ? 1 : 0)),
+                                 ToMicros(failure.not_before), failure.reason));
   return poisoned ? FailOutcome::kPoisoned : FailOutcome::kRetry;
+}
+
+absl::StatusOr<FailOutcome> SqliteStore::FailLeasedCell(const std::string& key,
+                                                        const WorkFailure& failure) {
+  static constexpr LeasedWork kCells = {
+      .select = "SELECT state, attempts FROM cells WHERE cell_key = ?1",
+      .update =
+          "UPDATE cells SET state = ?2, attempts = ?3, not_before_us = ?4, reason = ?5 "
+          "WHERE cell_key = ?1"};
+  return FailLeased(kCells, key, failure);
+}
+
+absl::StatusOr<FailOutcome> SqliteStore::FailLeasedCapture(const std::string& capture_id,
+                                                           const WorkFailure& failure) {
+  static constexpr LeasedWork kCaptures = {
+      .select = "SELECT state, attempts FROM captures WHERE capture_id = ?1",
+      .update =
+          "UPDATE captures SET state = ?2, attempts = ?3, not_before_us = ?4, reason = ?5 "
+          "WHERE capture_id = ?1"};
+  return FailLeased(kCaptures, capture_id, failure);
 }
 
 absl::Status SqliteStore::EndLeaseLocked(const LeaseRecord& lease, const WorkFailure& failure) {

@@ -111,6 +111,14 @@ class SqliteStore final : public Store {
   absl::StatusOr<LeaseRecord> ReadLease(Query& row);
   absl::Status ReadLeaseCells(LeaseRecord* lease);
   absl::Status GrantCell(const LeaseRecord& lease, const std::string& key, int64_t position);
+  // The statements of a table whose rows go out on leases: (key) -> state, attempts, and (key,
+  // state, attempts, not_before_us, reason).
+  struct LeasedWork {
+    const char* select;
+    const char* update;
+  };
+  absl::StatusOr<FailOutcome> FailLeased(const LeasedWork& work, const std::string& key,
+                                         const WorkFailure& failure);
   absl::StatusOr<FailOutcome> FailLeasedCell(const std::string& key, const WorkFailure& failure);
   absl::StatusOr<FailOutcome> FailLeasedCapture(const std::string& capture_id,
                                                 const WorkFailure& failure);
