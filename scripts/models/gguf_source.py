@@ -8,6 +8,7 @@ import numpy as np
 
 import gguf_tokenizer
 from errors import ImportRefused
+from gguf_check import check_gguf
 from source import Source
 from tensors import Tensor
 
@@ -32,12 +33,13 @@ OTHER_NAMES = {
 def read_gguf(path):
     import gguf
 
+    check_gguf(path, {kind.value: sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items()})
     try:
         reader = gguf.GGUFReader(path)
         fields = {name: field.contents() for name, field in reader.fields.items()}
     except Exception as error:  # the reader raises whatever numpy does on damaged bytes
         raise ImportRefused(
-            f"{os.path.basename(path)} cannot be read as GGUF: {error!r}; truncated or damaged?"
+            f"{os.path.basename(path)} cannot be read as GGUF, it may be damaged: {error}"
         ) from error
     architecture = fields.get("general.architecture")
     if architecture not in ("llama", "qwen2"):

@@ -72,10 +72,7 @@ def parse_arguments(argv):
 
 def import_model(args):
     progress(f"reading {args.source}")
-    source = read_source(args.source)
-    check_config(source.config)
-    check_vocabulary(source)
-    tensors = check_tensors(source)
+    source, tensors = read_checked(args.source)
     progress(
         f"{source.config['model_type']}: {source.config['num_hidden_layers']} layers, {len(tensors)} tensors"
     )
@@ -99,6 +96,25 @@ def import_model(args):
         "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
         "chat": chat is not None,
     }
+
+
+def read_checked(path):
+    """Nothing that a file holds ends in anything but a refusal that names it."""
+    label = os.path.basename(os.path.abspath(path))
+    try:
+        source = read_source(path)
+        check_config(source.config)
+        check_vocabulary(source)
+        return source, check_tensors(source)
+    except ImportRefused as refusal:
+        named = label in str(refusal)
+        raise refusal if named else ImportRefused(f"{label}: {refusal}") from refusal
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImportRefused(
+            f"{label} does not hold what a model holds ({type(error).__name__}: {error}); is it damaged?"
+        ) from error
 
 
 def read_source(path):
@@ -141,6 +157,9 @@ def main(argv):
         result, code = {"status": "error", "error": str(refusal)}, 2
     except KeyboardInterrupt:
         result, code = {"status": "error", "error": "interrupted; nothing was written"}, 1
+    except OSError as error:
+        text = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        result, code = {"status": "error", "error": text}, 1
     except Exception as error:
         traceback.print_exc()
         result, code = {"status": "error", "error": f"{type(error).__name__}: {error}"}, 1

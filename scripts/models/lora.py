@@ -54,7 +54,10 @@ def _open(adapter):
         config.get("lora_alpha"), "lora_alpha"
     )
     scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
-    return os.path.join(adapter, "adapter_model.safetensors"), scale
+    path = os.path.join(adapter, "adapter_model.safetensors")
+    if not os.path.isfile(path):
+        raise ImportRefused(f"adapter_model.safetensors is missing in {adapter}")
+    return path, scale
 
 
 def _number(value, what):

@@ -1,6 +1,7 @@
 """What every kind of source (Hugging Face folder, GGUF file) is turned into before a bundle is made,
 and the checks that hold for all of them."""
 
+import operator
 from dataclasses import dataclass, field
 
 from errors import ImportRefused
@@ -49,6 +50,9 @@ def check_config(config):
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ImportRefused(f"config.json: {key} must be a positive integer, got {value!r}")
+    head_dim = config.get("head_dim")
+    if head_dim is not None and (not isinstance(head_dim, int) or head_dim < 1):
+        raise ImportRefused(f"config.json: head_dim must be a positive integer, got {head_dim!r}")
     heads, kv_heads = (
         config["num_attention_heads"],
         config.get("num_key_value_heads") or config["num_attention_heads"],
@@ -121,7 +125,7 @@ def check_vocabulary(source):
     try:
         ids = list(source.tokenizer["model"]["vocab"].values())
         ids += [token["id"] for token in source.tokenizer.get("added_tokens") or []]
-        highest = max(ids)
+        highest = max(map(operator.index, ids))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ImportRefused(f"tokenizer.json: no model.vocab with ids ({error!r})") from error
     if highest >= source.config["vocab_size"]:

@@ -83,6 +83,8 @@ def read_safetensors(path):
             f"{label}: the header must be a JSON object, got {type(header).__name__}"
         )
     metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise ImportRefused(f"{label}: __metadata__ must be a JSON object")
     return {
         name: _entry(path, label, name, entry, 8 + length, size) for name, entry in header.items()
     }, metadata

@@ -353,12 +353,70 @@ class BadSources(ImportCase):
             path, pre="llama-bpe", extra={"rope_freqs.weight": np.array([1, 2, 3, 4], np.float32)}
         )
         self.assert_refused("rope_freqs.weight", source=path)
+
+    def test_damaged_gguf_is_named_with_the_place(self):
+        path = self.work / "tiny.gguf"
         fixtures.write_gguf(path)
         whole = path.read_bytes()
-        for length in (0, 10, 3000, len(whole) - 500):
-            with self.subTest(length=length):
-                path.write_bytes(whole[:length])
-                self.assert_refused("tiny.gguf", source=path)
+
+        def changed(at, value, size=4):
+            return whole[:at] + value.to_bytes(size, "little") + whole[at + size :]
+
+        first_kind = 24 + 8 + int.from_bytes(whole[24:32], "little")
+        for content, parts in (
+            (b"", ("no GGUF file", "empty")),
+            (b"GG", ("no GGUF file", "b'GG'")),
+            (b"<html>404</html>" * 9, ("no GGUF file", "b'<htm'")),
+            (whole[:10], ("truncated", "10 bytes")),
+            (changed(4, 9), ("version 9",)),
+            (changed(4, 3 << 24), ("big-endian",)),
+            (changed(16, 1 << 40, 8), ("metadata of 1099511627776 entries", str(len(whole)))),
+            (changed(8, 1 << 40, 8), ("list of 1099511627776 tensors",)),
+            (changed(24, 1 << 60, 8), ("damaged at byte 32", "metadata entry 0")),
+            (changed(first_kind, 77), ("general.architecture", "unknown type 77")),
+            (whole[:3000], ("truncated", "has 3000", "download it again")),
+            (whole[:-500], ("truncated: tensor", f"has {len(whole) - 500}")),
+            (b"GGUF" + np.random.default_rng(1).bytes(5000), ("tiny.gguf",)),
+            (whole[:200] + b"\xff" * 200 + whole[400:], ("damaged",)),
+        ):
+            with self.subTest(parts=parts):
+                path.write_bytes(content)
+                self.assert_refused("tiny.gguf", *parts, source=path)
+
+    def test_any_damage_to_a_gguf_is_a_refusal_or_a_model(self):
+        path = self.work / "tiny.gguf"
+        fixtures.write_gguf(path)
+        whole, rng = path.read_bytes(), np.random.default_rng(7)
+        refused = 0
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for at in rng.integers(0, min(len(whole), 12_000), 4):
+                damaged[at] = int(rng.integers(0, 256))
+            path.write_bytes(damaged)
+            code, result = self.run_import("--no-chat", "--force", source=path)
+            self.assertIn(code, (0, 2), result)
+            if code == 2:
+                refused += 1
+                self.assertIn("tiny.gguf", result["error"])
+        self.assertGreater(refused, 20)
+
+    def test_folders_of_garbage_name_the_file(self):
+        for name, content, part in (
+            ("config.json", b"\xff\xfe\x00garbage", "config.json"),
+            ("config.json", json.dumps({**fixtures.CONFIG, "head_dim": "8"}).encode(), "head_dim"),
+            ("tokenizer.json", b'{"model": {"vocab": {"a": "b"}}}', "tokenizer.json"),
+            ("tokenizer.json", b'{"model": {"vocab": [1]}}', "tokenizer.json"),
+            ("model.safetensors.index.json", b'{"weight_map": {"w": [1], "v": 2}}', "shard"),
+            ("model.safetensors", b"\x10" + bytes(7) + b'{"__metadata__":1}', "model.safetensors"),
+            ("tokenizer_config.json", b'{"chat_template": [1]}', "tiny"),
+            ("generation_config.json", b"[]", "generation_config.json"),
+        ):
+            with self.subTest(name=name, content=content):
+                if self.source.exists():
+                    shutil.rmtree(self.source)
+                fixtures.write_folder(self.source)
+                (self.source / name).write_bytes(content)
+                self.assert_refused(part)
 
     def test_existing_target(self):
         fixtures.write_folder(self.source)
