@@ -65,6 +65,7 @@ class CoordinatorImpl final : public Coordinator {
                       .prompts = &prompts_,
                       .directory = &directory_,
                       .peers = parts_.peers.get(),
+                      .judge = parts_.judge.get(),
                       .clock = parts_.clock,
                       .changed = &changed_,
                       .render = parts_.render}),

@@ -4,10 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "services/common/digest.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
+#include "services/coordinator/find_judge.h"
 
 namespace plumbline {
 namespace {
@@ -112,21 +112,6 @@ absl::StatusOr<StepOutcome> ExperimentDriver::StopFor(const ExperimentRecord& re
                   absl::StrCat("failed", stage, ": ", status.ToString()));
 }
 
-absl::StatusOr<v1::JudgeCard> ExperimentDriver::FindJudge(const std::string& judge) const {
-  PLUMB_ASSIGN_OR_RETURN(const std::vector<v1::JudgeCard> cards, deps_.judge->ListJudges());
-  std::vector<std::string> names;
-  for (const v1::JudgeCard& card : cards) {
-    if (card.judge() == judge && card.model().empty()) return card;
-    names.push_back(card.judge());
-    if (card.judge() != judge) continue;
-    return absl::UnimplementedError(absl::StrCat("the judge '", judge, "' needs the judge model '",
-                                                 card.model(),
-                                                 "'; studies run with judges that need none"));
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "study.judge: no judge '", judge, "'; the judge service has ", absl::StrJoin(names, ", ")));
-}
-
 absl::StatusOr<StepOutcome> ExperimentDriver::Bind(const ExperimentRecord& record) {
   auto model = deps_.directory->Resolve(record.study.model());
   if (absl::IsNotFound(model.status())) {
@@ -141,7 +126,7 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Bind(const ExperimentRecord& recor
   if (!numerics.ok()) {
     return SetState(record, v1::EXPERIMENT_STATE_PENDING, std::string(numerics.status().message()));
   }
-  auto card = FindJudge(record.study.judge());
+  auto card = FindJudge(*deps_.judge, record.study.judge());
   if (!card.ok()) return StopFor(record, card.status());
 
   v1::Report report;

@@ -65,7 +65,6 @@ class ExperimentDriver {
  private:
   absl::StatusOr<StepOutcome> StepActive(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> Bind(const ExperimentRecord& record);
-  absl::StatusOr<v1::JudgeCard> FindJudge(const std::string& judge) const;
   absl::Status Load(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> Plan(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> WaitOrConclude(const ExperimentRecord& record);

@@ -9,6 +9,7 @@
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/experiment_view.h"
+#include "services/coordinator/find_judge.h"
 #include "services/rpc/status.h"
 
 namespace plumbline {
@@ -46,6 +47,14 @@ absl::StatusOr<v1::Experiment> ExperimentsService::View(const std::string& id) c
   return ViewOf(deps_.store, *deps_.logic, deps_.clock, record);
 }
 
+absl::Status ExperimentsService::CheckJudge(const NewExperiment& experiment) const {
+  // A study that is there had its judge; asking for it again must not depend on the judge of today.
+  if (deps_.store->GetExperiment(experiment.id).ok()) return absl::OkStatus();
+  const absl::Status found = FindJudge(*deps_.judge, experiment.study.judge()).status();
+  // With the judge away the study waits for it and is checked then.
+  return absl::IsUnavailable(found) ? absl::OkStatus() : found;
+}
+
 absl::StatusOr<v1::Experiment> ExperimentsService::Create(
     const v1::CreateExperimentRequest& request) {
   const std::string& request_id = request.request_id();
@@ -69,6 +78,7 @@ absl::StatusOr<v1::Experiment> ExperimentsService::Create(
   experiment.prompts = std::move(prompts.prompts);
   experiment.prompt_sets = std::move(prompts.prompt_sets);
   experiment.first_stage = stages[0]->name();
+  PLUMB_RETURN_IF_ERROR(CheckJudge(experiment));
   experiment.now = deps_.clock->Now();
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, deps_.store->CreateExperiment(experiment));
   spdlog::info("experiment {}: {} prompts, {} stages", record.id, experiment.prompts.size(),

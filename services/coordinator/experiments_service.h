@@ -10,6 +10,7 @@
 #include "services/common/clock.h"
 #include "services/coordinator/change_signal.h"
 #include "services/coordinator/grpc_peers.h"
+#include "services/coordinator/judge_client.h"
 #include "services/coordinator/model_directory.h"
 #include "services/coordinator/prompt_loader.h"
 #include "services/coordinator/study_logic.h"
@@ -28,6 +29,7 @@ struct ExperimentsDeps {
   const PromptLoader* prompts = nullptr;
   const ModelDirectory* directory = nullptr;
   CoordinatorPeers* peers = nullptr;
+  JudgeClient* judge = nullptr;
   Clock* clock = nullptr;
   ChangeSignal* changed = nullptr;
   ReportRenderer render;
@@ -74,6 +76,7 @@ class ExperimentsService final : public v1::Experiments::Service {
  private:
   absl::StatusOr<v1::Experiment> View(const std::string& id) const;
   absl::StatusOr<v1::Experiment> Create(const v1::CreateExperimentRequest& request);
+  absl::Status CheckJudge(const NewExperiment& experiment) const;
   absl::StatusOr<v1::EstimateStudyResponse> Estimate(const v1::Study& study) const;
   absl::StatusOr<v1::PurgeExperimentResponse> Purge(const v1::PurgeExperimentRequest& request);
   absl::Status StreamResults(const v1::ListResultsRequest& request, grpc::ServerContext* context,

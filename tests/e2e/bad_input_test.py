@@ -80,7 +80,7 @@ FLAGS = [
 
 # Cases of which the input as it was written is not at fault.
 FAILURES = {"bundle manifest-digest", "bundle file-short", "bundle file-flipped", "bundle weights-empty",
-            "data is a file", "coordinator 127.0.0.1:1", "worker port 1", "study oracle"}
+            "data is a file", "coordinator 127.0.0.1:1", "worker port 1"}
 
 # Requests to a running coordinator and worker.
 REQUESTS = [
@@ -98,11 +98,7 @@ REQUESTS = [
     (["mitigate", "--model", "tiny-chat", "--kv", "*:fp,0:fq"], ["fq"]),
     (["custom", "--model", "tiny-chat", "--kv", "77:fp"], ["77"]),
     (["custom", "--model", "tiny-chat", "--kv", "*:fp", "--max-new-tokens", "4000"], ["4000"]),
-]
-
-# What only the judge or the model can refuse ends the study, which stays listed with its reason.
-STUDIES = [
-    (["sweep", "--model", "tiny-chat", "--judge", "oracle"], ["oracle"]),
+    (["sweep", "--model", "tiny-chat", "--judge", "oracle"], ["'oracle'", "keyword"]),
 ]
 
 
@@ -167,13 +163,6 @@ def fine_id(folder):
     done = run("generate", "--model", f"{folder}/models/tiny", "--prompts", f"{folder}/fine.txt",
                "--max-new-tokens", "1", "--json")
     return json.loads(done.stdout.splitlines()[0])["prompt_id"]
-
-
-def study_cases(folder, address):
-    for words, needles in STUDIES:
-        yield f"study {words[-1]}", words + ["--prompts", f"{folder}/fine.txt", "--coordinator",
-                                             address, "--out", f"{folder}/none"], needles, \
-            [f"{folder}/none"]
 
 
 def request_cases(folder, address, worker, experiment):
@@ -260,7 +249,6 @@ def with_cluster(folder):
         before = [cluster.count(table) for table in tables]
         ended = run_all(list(request_cases(folder, cluster.address, worker, experiment)), 2)
         assert [cluster.count(table) for table in tables] == before, "a refused request left rows"
-        ended += run_all(list(study_cases(folder, cluster.address)), 2)
         say(f"{garbage_at_ports(cluster)} services stay up under bytes that are no requests")
         return ended
     finally:

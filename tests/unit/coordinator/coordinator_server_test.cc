@@ -24,6 +24,7 @@
 namespace plumbline {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::IsOk;
@@ -295,6 +296,25 @@ TEST_F(CoordinatorServerTest, CreateIsIdempotentAndChecksWhatItIsGiven) {
   bad = Request("r5");
   bad.mutable_study()->mutable_prompt_sets(0)->clear_inline_prompts();
   EXPECT_THAT(Create(bad), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("mine")));
+}
+
+TEST_F(CoordinatorServerTest, AJudgeThatIsNotThereIsRefusedWithThoseThatAre) {
+  v1::CreateExperimentRequest request = Request("r1");
+  request.mutable_study()->set_judge("oracle");
+  EXPECT_THAT(Create(request), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        AllOf(HasSubstr("'oracle'"), HasSubstr("keyword"))));
+  grpc::ClientContext context;
+  v1::ListExperimentsResponse listed;
+  ASSERT_OK(
+      FromGrpcStatus(stub_->ListExperiments(&context, v1::ListExperimentsRequest(), &listed)));
+  EXPECT_EQ(listed.experiments_size(), 0);
+}
+
+TEST_F(CoordinatorServerTest, WithTheJudgeAwayAStudyIsTakenAndItsRepetitionToo) {
+  peers_->Shutdown();
+  ASSERT_OK_AND_ASSIGN(const v1::Experiment created, Create(Request("r1")));
+  ASSERT_OK_AND_ASSIGN(const v1::Experiment again, Create(Request("r1")));
+  EXPECT_EQ(created.id(), again.id());
 }
 
 TEST_F(CoordinatorServerTest, UnknownIdsAndForeignPageTokensAreErrors) {

@@ -1,10 +1,11 @@
-// Model directory, judge pump, background loop.
+// Model directory, judge lookup, judge pump, background loop.
 #include <atomic>
 #include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "services/coordinator/background_loop.h"
+#include "services/coordinator/find_judge.h"
 #include "services/coordinator/judge_pump.h"
 #include "services/coordinator/model_directory.h"
 #include "tests/support/status_matchers.h"
@@ -13,9 +14,11 @@
 namespace plumbline {
 namespace {
 
+using ::testing::AllOf;
 using testing::FakeCluster;
 using testing::FakeWorker;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::StatusIs;
 
 v1::WorkerCapabilities With(const std::string& name, const std::string& digest,
@@ -66,6 +69,31 @@ TEST(ModelDirectoryTest, TheClassOfMostWorkersIsPickedAndSilentWorkersDoNotCount
   ASSERT_OK_AND_ASSIGN(picked, directory.PickClass("d"));
   EXPECT_EQ(picked.id(), "class-a");
   EXPECT_EQ(directory.CountLive(), 1);
+}
+
+class JudgesOfTwoKinds final : public testing::FakeJudge {
+ public:
+  absl::StatusOr<std::vector<v1::JudgeCard>> ListJudges() override {
+    auto cards = FakeJudge::ListJudges();
+    if (!cards.ok()) return cards;
+    cards->emplace_back().set_judge("guard");
+    cards->back().set_model("guard-7b");
+    return cards;
+  }
+};
+
+TEST(FindJudgeTest, OnlyJudgesThatNeedNoModelAreFoundAndListed) {
+  JudgesOfTwoKinds judges;
+  ASSERT_OK_AND_ASSIGN(const v1::JudgeCard card, FindJudge(judges, "keyword"));
+  EXPECT_EQ(card.version(), "v1");
+  EXPECT_THAT(
+      FindJudge(judges, "oracle"),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               AllOf(HasSubstr("'oracle'"), HasSubstr(": keyword"), Not(HasSubstr("guard")))));
+  EXPECT_THAT(FindJudge(judges, "guard"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'guard-7b'")));
+  judges.down = true;
+  EXPECT_THAT(FindJudge(judges, "oracle"), StatusIs(absl::StatusCode::kUnavailable));
 }
 
 class JudgePumpTest : public ::testing::Test {
