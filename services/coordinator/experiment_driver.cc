@@ -12,6 +12,9 @@
 namespace plumbline {
 namespace {
 
+// A capture service that loses every capture must not keep a study going in circles.
+constexpr int kMostCapturesAgain = 3;
+
 // Cells of one prompt stand together, in the order in which the prompts first appear, so that the
 // engine finds equal prefixes in one batch.
 std::vector<CellMember> InPromptOrder(const std::vector<PlannedCell>& cells) {
@@ -178,6 +181,7 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& recor
   }
   needs_ = *std::move(needs);
   planned_stage_ = record.stage_index;
+  captured_again_ = 0;
   PLUMB_RETURN_IF_ERROR(SetState(record, v1::EXPERIMENT_STATE_RUNNING, "").status());
   deps_.changed->Notify();
   return StepOutcome::kProgress;
@@ -234,6 +238,17 @@ absl::StatusOr<std::string> ExperimentDriver::WhyWaiting(
   return std::string();
 }
 
+absl::StatusOr<StepOutcome> ExperimentDriver::CaptureAgain(const absl::Status& lost) {
+  ++captured_again_;
+  spdlog::warn("experiment {}: {}; captured again", id_, std::string(lost.message()));
+  for (const v1::CaptureTask& task : needs_.captures) {
+    PLUMB_RETURN_IF_ERROR(deps_.store->ReopenCapture(
+        task.capture_id(), absl::StrCat(lost.message(), "; it is captured again")));
+  }
+  deps_.changed->Notify();
+  return StepOutcome::kProgress;
+}
+
 absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& record) {
   PLUMB_ASSIGN_OR_RETURN(std::vector<FinishedCell> cells,
                          deps_.store->FinishedCells(id_, record.stage_index));
@@ -248,7 +263,11 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& r
   v1::Report report = report_;
   if (absl::Status status = stage.Conclude(context_, results_, *deps_.peers, &report);
       !status.ok()) {
-    return StopFor(record, status);
+    const bool lost = absl::IsNotFound(status) && !needs_.captures.empty();
+    if (!lost) return StopFor(record, status);
+    if (captured_again_ < kMostCapturesAgain) return CaptureAgain(status);
+    return StopFor(record, Annotate(status, absl::StrCat("captured ", captured_again_ + 1,
+                                                         " times and lost each time")));
   }
   const auto next = static_cast<size_t>(record.stage_index) + 1;
   const std::string next_name = next < stages_.size() ? stages_[next]->name() : std::string();

@@ -69,6 +69,8 @@ class ExperimentDriver {
   absl::StatusOr<StepOutcome> Plan(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> WaitOrConclude(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> Conclude(const ExperimentRecord& record);
+  // The capture service has lost what a conclusion asks for: the stage's captures are made anew.
+  absl::StatusOr<StepOutcome> CaptureAgain(const absl::Status& lost);
   // The first thing the stage waits for, empty when there is nothing to tell; error: the study
   // fails.
   absl::StatusOr<std::string> WhyWaiting(const ExperimentRecord& record, const StageCount& count,
@@ -87,6 +89,7 @@ class ExperimentDriver {
   v1::Report report_;
   int planned_stage_ = -1;  // the stage whose needs are in the store
   StageNeeds needs_;
+  int captured_again_ = 0;  // in this stage, by this driver
 };
 
 // The context of a bound experiment, from the store.

@@ -122,6 +122,7 @@ class Store {
                                                const WorkFailure& failure) = 0;
 
   // ---- captures ----
+  // Asking twice is once. One that a purge has taken away is open again.
   virtual absl::Status AddCapture(const std::string& experiment_id, int stage_index,
                                   const v1::CaptureTask& task) = 0;
   virtual absl::StatusOr<CaptureRecord> GetCapture(const std::string& capture_id) = 0;
@@ -131,6 +132,9 @@ class Store {
       int limit) = 0;
   virtual absl::Status PutCapture(const std::string& capture_id, const std::string& digest,
                                   uint64_t tokens) = 0;
+  // A stored capture that the capture service no longer has: open again, with all its attempts.
+  // Nothing changes when it is not stored. NotFound.
+  virtual absl::Status ReopenCapture(const std::string& capture_id, const std::string& reason) = 0;
   virtual absl::StatusOr<FailOutcome> FailCapture(const std::string& lease_id,
                                                   const std::string& capture_id,
                                                   const WorkFailure& failure) = 0;

@@ -182,6 +182,10 @@ class ForwardingStore : public Store {
     PLUMB_RETURN_IF_ERROR(BeforeWrite());
     return inner_->PutCapture(capture_id, digest, tokens);
   }
+  absl::Status ReopenCapture(const std::string& capture_id, const std::string& reason) override {
+    PLUMB_RETURN_IF_ERROR(BeforeWrite());
+    return inner_->ReopenCapture(capture_id, reason);
+  }
   absl::StatusOr<FailOutcome> FailCapture(const std::string& lease_id,
                                           const std::string& capture_id,
                                           const WorkFailure& failure) override {

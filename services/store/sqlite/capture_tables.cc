@@ -13,7 +13,9 @@ absl::Status SqliteStore::AddCapture(const std::string& experiment_id, int stage
   PLUMB_RETURN_IF_ERROR(RequireActive(experiment_id, stage_index));
   PLUMB_RETURN_IF_ERROR(
       db_->Run("INSERT INTO captures (capture_id, model_digest, numerics_class_id, task) "
-               "VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+               "VALUES (?1, ?2, ?3, ?4) ON CONFLICT (capture_id) DO UPDATE SET "
+               "task = excluded.task, state = 0, attempts = 0, not_before_us = 0, reason = '' "
+               "WHERE state = 3 AND reason = 'purged'",
                task.capture_id(), task.model_digest(), task.numerics_class_id(), ToBlob(task)));
   PLUMB_RETURN_IF_ERROR(
       db_->Run("INSERT INTO experiment_captures (experiment_id, capture_id, stage_index) VALUES "
@@ -70,6 +72,15 @@ absl::Status SqliteStore::PutCapture(const std::string& capture_id, const std::s
                capture_id, digest, tokens));
   PLUMB_RETURN_IF_ERROR(db_->Run("DELETE FROM leases WHERE capture_id = ?1", capture_id));
   return transaction.Commit();
+}
+
+absl::Status SqliteStore::ReopenCapture(const std::string& capture_id, const std::string& reason) {
+  PLUMB_RETURN_IF_ERROR(GetCapture(capture_id).status());
+  std::lock_guard<std::mutex> guard(mutex_);
+  return db_->Run(
+      "UPDATE captures SET state = 0, attempts = 0, not_before_us = 0, reason = ?2, digest = '', "
+      "tokens = 0 WHERE capture_id = ?1 AND state = 2",
+      capture_id, reason);
 }
 
 absl::StatusOr<FailOutcome> SqliteStore::FailCapture(const std::string& lease_id,

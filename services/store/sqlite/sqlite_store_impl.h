@@ -90,6 +90,7 @@ class SqliteStore final : public Store {
                                                             absl::Time now, int limit) override;
   absl::Status PutCapture(const std::string& capture_id, const std::string& digest,
                           uint64_t tokens) override;
+  absl::Status ReopenCapture(const std::string& capture_id, const std::string& reason) override;
   absl::StatusOr<FailOutcome> FailCapture(const std::string& lease_id,
                                           const std::string& capture_id,
                                           const WorkFailure& failure) override;

@@ -67,6 +67,29 @@ TEST(ExperimentDriverTest, WithTheCaptureServiceAwayItWaitsAndGoesOnByItself) {
   EXPECT_EQ(cluster.RunToEnd(id, &worker), v1::EXPERIMENT_STATE_SUCCEEDED);
 }
 
+TEST(ExperimentDriverTest, ACaptureThatItsServiceLostIsMadeAgain) {
+  FakeCluster cluster;
+  FakeWorker worker("w", cluster.manager.get(), &cluster.peers);
+  cluster.peers.captures_to_lose = 3;
+  const std::string id = cluster.CreateStudy("a", 6);
+  EXPECT_EQ(cluster.RunToEnd(id, &worker), v1::EXPERIMENT_STATE_SUCCEEDED)
+      << cluster.Record(id).message;
+  EXPECT_EQ(cluster.peers.captures_to_lose, 0);
+  EXPECT_EQ(worker.captures_run, 4);
+}
+
+TEST(ExperimentDriverTest, ACaptureThatIsLostEachTimeFailsTheStudyInTheEnd) {
+  FakeCluster cluster;
+  FakeWorker worker("w", cluster.manager.get(), &cluster.peers);
+  cluster.peers.captures_to_lose = 1000;
+  const std::string id = cluster.CreateStudy("a", 6);
+  EXPECT_EQ(cluster.RunToEnd(id, &worker), v1::EXPERIMENT_STATE_FAILED);
+  EXPECT_THAT(cluster.Record(id).message,
+              AllOf(HasSubstr("(stage outliers)"), HasSubstr("captured 4 times"),
+                    HasSubstr("no capture capture-")));
+  EXPECT_EQ(worker.captures_run, 4);
+}
+
 TEST(ExperimentDriverTest, WithAPeerAwayAtTheConclusionItWaitsAndGoesOnByItself) {
   FakeCluster cluster;
   FakeWorker worker("w", cluster.manager.get(), &cluster.peers);

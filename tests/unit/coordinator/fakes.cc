@@ -188,6 +188,7 @@ std::vector<v1::AnswerExample> FakeLogic::Examples(const StudyContext& context,
 }
 
 absl::StatusOr<v1::GetStatsResponse> FakePeers::CaptureStats(const v1::GetStatsRequest& request) {
+  if (captures_to_lose > 0 && captures.erase(request.capture()) > 0) --captures_to_lose;
   if (!captures.contains(request.capture())) {
     return absl::NotFoundError(absl::StrCat("no capture ", request.capture()));
   }
@@ -328,6 +329,7 @@ v1::ReportRequest FakeWorker::Run(size_t count) {
     v1::CaptureResult* capture = request.mutable_capture();
     capture->set_capture_id(lease.capture().capture_id());
     capture->set_tokens(9);
+    ++captures_run;
     if (capture_down) {
       capture->mutable_status()->set_code(14);
       capture->mutable_status()->set_message("127.0.0.1:7072: connection refused");

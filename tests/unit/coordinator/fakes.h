@@ -48,6 +48,7 @@ class FakePeers : public CoordinatorPeers {
   absl::Status DeleteCapture(const std::string& capture_id) override;
 
   bool pcr_down = false;
+  int captures_to_lose = 0;  // when asked for
   std::set<std::string> captures;
 };
 
@@ -90,7 +91,8 @@ class FakeWorker {
   bool capture_down = false;
   std::map<std::string, v1::Lease> leases;  // what it holds, finished cells removed
   std::map<std::string, int> runs;          // by cell key
-  std::vector<uint32_t> attempts;           // of the cells it was given, in order
+  int captures_run = 0;
+  std::vector<uint32_t> attempts;  // of the cells it was given, in order
 
  private:
   std::string id_;
