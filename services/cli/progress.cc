@@ -65,10 +65,10 @@ std::string ProgressLine(const v1::Experiment& experiment, int terminal_width) {
     absl::StrAppend(&line, " ", ProgressBar(done / total, 24),
                     absl::StrFormat(" %d/%d cells", stage->cells_done(), stage->cells_total()));
     if (experiment.cells_per_second() > 0) {
-      absl::StrAppend(&line, absl::StrFormat(", %.1f/s", experiment.cells_per_second()));
-    }
-    if (experiment.eta_seconds() > 0) {
-      absl::StrAppend(&line, ", stage ends in ", HumanDuration(experiment.eta_seconds()));
+      absl::StrAppend(&line, absl::StrFormat(", %.1f/s", experiment.cells_per_second()),
+                      ", stage ends in ", HumanDuration(experiment.eta_seconds()));
+    } else if (experiment.state() == v1::EXPERIMENT_STATE_RUNNING && done < total) {
+      absl::StrAppend(&line, ", ...");
     }
   }
   if (!experiment.message().empty()) absl::StrAppend(&line, "  ", experiment.message());

@@ -7,7 +7,9 @@
 namespace plumbline {
 namespace {
 
-constexpr absl::Duration kRateWindow = absl::Minutes(1);
+// Long against one answer of a slow model, short against a stage.
+constexpr absl::Duration kRateWindow = absl::Minutes(5);
+constexpr uint64_t kFewestForARate = 5;
 
 void SetTime(absl::Time time, google::protobuf::Timestamp* out) {
   const int64_t seconds = absl::ToUnixSeconds(time);
@@ -63,13 +65,16 @@ absl::StatusOr<v1::Experiment> ViewOf(Store* store, const StudyLogic& logic, Clo
   *out.mutable_model() = record.model;
   *out.mutable_numerics() = record.numerics;
   if (Ended(record)) return out;
+  if (record.state != v1::EXPERIMENT_STATE_RUNNING) return out;
+  // `updated` is when this stage began, or when the study last went on after a wait within it.
   const absl::Time now = clock->Now();
-  // A young experiment has not seen a whole window yet.
-  const absl::Duration window = std::clamp(now - record.created, absl::Seconds(1), kRateWindow);
-  PLUMB_ASSIGN_OR_RETURN(const uint64_t recent, store->CountResultsSince(record.id, now - window));
-  const double rate = static_cast<double>(recent) / absl::ToDoubleSeconds(window);
+  const absl::Time since = std::max(record.updated, now - kRateWindow);
+  PLUMB_ASSIGN_OR_RETURN(const uint64_t recent,
+                         store->CountResultsSince(record.id, record.stage_index, since));
+  if (recent < kFewestForARate || now <= since) return out;
+  const double rate = static_cast<double>(recent) / absl::ToDoubleSeconds(now - since);
   out.set_cells_per_second(rate);
-  if (rate > 0) out.set_eta_seconds(static_cast<double>(left) / rate);
+  out.set_eta_seconds(static_cast<double>(left) / rate);
   return out;
 }
 

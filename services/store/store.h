@@ -71,9 +71,9 @@ class Store {
                                                              const std::string& after_condition,
                                                              int limit, bool with_texts) = 0;
   virtual absl::StatusOr<ExperimentTotals> GetTotals(const std::string& experiment_id) = 0;
-  // Results stored since `since` for cells of the experiment that it did not share.
+  // Results stored after `since` for cells of the experiment's stage that it did not share.
   virtual absl::StatusOr<uint64_t> CountResultsSince(const std::string& experiment_id,
-                                                     absl::Time since) = 0;
+                                                     int stage_index, absl::Time since) = 0;
 
   // ---- verdicts ----
   // Stored GENERATE cells of active experiments that use this judge and version and have no

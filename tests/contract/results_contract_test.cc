@@ -103,8 +103,26 @@ TEST_P(StoreContract, AResultThatWasThereBeforeIsShared) {
   EXPECT_EQ(totals.cells, 2u);
   EXPECT_EQ(totals.cells_shared, 1u);
   EXPECT_EQ(totals.tokens_generated, 1u);
-  ASSERT_OK_AND_ASSIGN(const uint64_t recent, store_->CountResultsSince(b, At(4)));
-  EXPECT_EQ(recent, 1u);
+}
+
+TEST_P(StoreContract, ResultsAreCountedByStageAndTimeWithoutTheSharedOnes) {
+  const std::string a = Create("a");
+  AddCells(a, {"k1"});
+  Put("w1", "k1");
+  const std::string b = Create("b");
+  AddCells(b, {"k1", "k2"});
+  ASSERT_OK(store_->ConcludeStage(b, 0, v1::Report(), "next", At(2)));
+  ASSERT_OK(store_->AddCells(b, 1, "next", {Member("k3"), Member("k3", "again")}));
+  Put("w1", "k2");
+  Put("w1", "k3");
+  const auto count = [&](int stage, int since) {
+    auto counted = store_->CountResultsSince(b, stage, At(since));
+    EXPECT_THAT(counted, IsOk());
+    return counted.value_or(99);
+  };
+  EXPECT_EQ(count(0, 4), 1u) << "k2 alone: k1 was there before";
+  EXPECT_EQ(count(1, 4), 1u) << "k3 once, whatever it serves";
+  EXPECT_EQ(count(1, 5), 0u) << "all were stored at 5";
 }
 
 }  // namespace

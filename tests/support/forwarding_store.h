@@ -89,10 +89,10 @@ class ForwardingStore : public Store {
     PLUMB_RETURN_IF_ERROR(BeforeRead());
     return inner_->GetTotals(experiment_id);
   }
-  absl::StatusOr<uint64_t> CountResultsSince(const std::string& experiment_id,
+  absl::StatusOr<uint64_t> CountResultsSince(const std::string& experiment_id, int stage_index,
                                              absl::Time since) override {
     PLUMB_RETURN_IF_ERROR(BeforeRead());
-    return inner_->CountResultsSince(experiment_id, since);
+    return inner_->CountResultsSince(experiment_id, stage_index, since);
   }
   absl::StatusOr<std::vector<UnjudgedCell>> UnjudgedCells(const std::string& judge,
                                                           const std::string& judge_version,

@@ -213,13 +213,13 @@ absl::StatusOr<ExperimentTotals> SqliteStore::GetTotals(const std::string& exper
 }
 
 absl::StatusOr<uint64_t> SqliteStore::CountResultsSince(const std::string& experiment_id,
-                                                        absl::Time since) {
+                                                        int stage_index, absl::Time since) {
   std::lock_guard<std::mutex> guard(mutex_);
   Query query(db_.get(),
               "SELECT COUNT(DISTINCT r.cell_key) FROM experiment_cells m JOIN results r ON "
-              "r.cell_key = m.cell_key WHERE m.experiment_id = ?1 AND m.shared = 0 AND "
-              "r.stored_us > ?2",
-              experiment_id, ToMicros(since));
+              "r.cell_key = m.cell_key WHERE m.experiment_id = ?1 AND m.stage_index = ?2 AND "
+              "m.shared = 0 AND r.stored_us > ?3",
+              experiment_id, stage_index, ToMicros(since));
   uint64_t count = 0;
   if (query.Next()) count = static_cast<uint64_t>(query.Int(0));
   PLUMB_RETURN_IF_ERROR(query.status());

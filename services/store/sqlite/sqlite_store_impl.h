@@ -46,7 +46,7 @@ class SqliteStore final : public Store {
                                                      const std::string& after_condition, int limit,
                                                      bool with_texts) override;
   absl::StatusOr<ExperimentTotals> GetTotals(const std::string& experiment_id) override;
-  absl::StatusOr<uint64_t> CountResultsSince(const std::string& experiment_id,
+  absl::StatusOr<uint64_t> CountResultsSince(const std::string& experiment_id, int stage_index,
                                              absl::Time since) override;
 
   // ---- verdicts ----

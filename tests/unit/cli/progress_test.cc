@@ -6,6 +6,7 @@
 namespace plumbline {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
 TEST(ProgressBarTest, FillsFromEmptyToFull) {
@@ -40,6 +41,23 @@ TEST(ProgressLineTest, ShowsStageCellsAndWhyItWaitsWithinTheWidth) {
   EXPECT_THAT(line, HasSubstr("50/200 cells"));
   EXPECT_THAT(line, HasSubstr("waiting for judge"));
   EXPECT_EQ(ProgressLine(experiment, 30).size(), 30u);
+}
+
+TEST(ProgressLineTest, ShowsARateOnceThereIsOne) {
+  v1::Experiment experiment;
+  experiment.set_state(v1::EXPERIMENT_STATE_RUNNING);
+  experiment.set_stage("sweep");
+  v1::StageProgress* sweep = experiment.add_stages();
+  sweep->set_stage("sweep");
+  sweep->set_cells_total(200);
+  sweep->set_cells_done(3);
+  EXPECT_THAT(ProgressLine(experiment, 200), EndsWith("3/200 cells, ..."));
+  experiment.set_cells_per_second(2);
+  experiment.set_eta_seconds(98.5);
+  EXPECT_THAT(ProgressLine(experiment, 200), EndsWith("3/200 cells, 2.0/s, stage ends in 1m 39s"));
+  experiment.set_cells_per_second(0);
+  sweep->set_cells_done(200);
+  EXPECT_THAT(ProgressLine(experiment, 200), EndsWith("200/200 cells"));
 }
 
 }  // namespace
