@@ -14,6 +14,7 @@ namespace plumbline {
 namespace {
 
 constexpr absl::Duration kPlainPeriod = absl::Seconds(15);
+constexpr int kPlainWidth = 400;
 
 int TerminalWidth() {
   winsize size{};
@@ -78,20 +79,46 @@ std::string ProgressLine(const v1::Experiment& experiment, int terminal_width) {
   return line;
 }
 
+std::string WaitNotice(const v1::Experiment& experiment, const std::string& reach) {
+  const bool waits = experiment.state() == v1::EXPERIMENT_STATE_PENDING ||
+                     experiment.state() == v1::EXPERIMENT_STATE_WAITING;
+  if (!waits || experiment.message().empty()) return "";
+  return absl::StrCat(experiment.message(),
+                      "\n  Ctrl-C leaves it; it stays. To see it again: plumb watch ",
+                      experiment.id(), " ", reach, "\n  To end it: plumb cancel ", experiment.id(),
+                      " ", reach, "\n");
+}
+
+bool ProgressPrinter::ShowWait(const v1::Experiment& experiment) {
+  // A study that has not started may wait for something else with each worker that comes.
+  const bool news =
+      experiment.state() != last_state_ ||
+      (experiment.state() == v1::EXPERIMENT_STATE_PENDING && experiment.message() != last_message_);
+  const std::string notice = news ? WaitNotice(experiment, reach_) : "";
+  if (notice.empty()) return false;
+  if (open_line_) fprintf(stderr, "\r\033[K");
+  open_line_ = false;
+  fprintf(stderr, "%s", notice.c_str());
+  return true;
+}
+
 void ProgressPrinter::Show(const v1::Experiment& experiment) {
+  const bool told = ShowWait(experiment);
+  const absl::Time now = absl::Now();
+  const bool news = experiment.stage() != last_stage_ || experiment.message() != last_message_;
+  const bool due = news || now - last_plain_ >= kPlainPeriod;
+  last_state_ = experiment.state();
+  last_stage_ = experiment.stage();
+  last_message_ = experiment.message();
   if (terminal_) {
     fprintf(stderr, "\r\033[K%s", ProgressLine(experiment, TerminalWidth() - 1).c_str());
     fflush(stderr);
     open_line_ = true;
     return;
   }
-  const absl::Time now = absl::Now();
-  const bool news = experiment.stage() != last_stage_ || experiment.message() != last_message_;
-  if (!news && now - last_plain_ < kPlainPeriod) return;
-  fprintf(stderr, "%s\n", ProgressLine(experiment, 200).c_str());
-  last_stage_ = experiment.stage();
-  last_message_ = experiment.message();
+  if (!due) return;
   last_plain_ = now;
+  if (!told) fprintf(stderr, "%s\n", ProgressLine(experiment, kPlainWidth).c_str());
 }
 
 void ProgressPrinter::Finish() {

@@ -108,7 +108,7 @@ int FollowExperiment(Session& session, const std::string& id, const std::string&
   ShutdownSignal shutdown;
   v1::Experiment last;
   {
-    ProgressPrinter printer(isatty(STDERR_FILENO) != 0);
+    ProgressPrinter printer(isatty(STDERR_FILENO) != 0, session.reach());
     while (!Ended(last.state())) {
       const absl::Status status = WatchOnce(session, id, shutdown, &printer, &last);
       if (shutdown.requested()) break;
@@ -154,7 +154,9 @@ int RunStudy(const StudyFlags& flags, v1::Study study) {
   fprintf(stderr, "experiment %s%s\n", experiment.id().c_str(),
           Ended(experiment.state()) ? " (finished before)" : "");
   if (!Ended(experiment.state())) {
-    if (absl::Status status = ShowEstimate(**session, study); !status.ok()) {
+    const absl::Status status = ShowEstimate(**session, study);
+    // Without a worker that has the model there is none; following the study tells so in full.
+    if (!status.ok() && (flags.detach || !absl::IsUnavailable(status))) {
       fprintf(stderr, "no estimate: %s\n", std::string(status.message()).c_str());
     }
   }

@@ -119,7 +119,8 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Bind(const ExperimentRecord& recor
   auto model = deps_.directory->Resolve(record.study.model());
   if (absl::IsNotFound(model.status())) {
     return SetState(record, v1::EXPERIMENT_STATE_PENDING,
-                    absl::StrCat(model.status().message(), "; starts when one has it"));
+                    absl::StrCat("waiting for a worker: ", model.status().message(),
+                                 "; starts by itself when one has it"));
   }
   if (!model.ok()) return StopFor(record, model.status());
   if (const absl::Status fits = deps_.logic->Fits(record.study, *model); !fits.ok()) {

@@ -67,6 +67,7 @@ absl::StatusOr<v1::Experiment> ExperimentsService::Create(
   PLUMB_ASSIGN_OR_RETURN(ExperimentPrompts prompts, deps_.prompts->Load(experiment.study));
   // A model that no worker has advertised yet is checked when it comes.
   const auto model = deps_.directory->Resolve(experiment.study.model());
+  if (absl::IsInvalidArgument(model.status())) return model.status();
   if (model.ok()) PLUMB_RETURN_IF_ERROR(deps_.logic->Fits(experiment.study, *model));
   // The prompts have a table of their own: every view and report would carry them along otherwise.
   for (v1::PromptSetRef& set : *experiment.study.mutable_prompt_sets()) set.clear_inline_prompts();

@@ -16,13 +16,12 @@ bool Fits(const v1::ModelInfo& info, const std::string& wanted) {
          (wanted.size() >= kMinPrefix && absl::StartsWith(info.model_digest(), wanted));
 }
 
-std::string Describe(const std::map<std::string, v1::ModelInfo>& models) {
-  if (models.empty()) return "no worker has called yet";
+std::string NamesOf(const std::map<std::string, v1::ModelInfo>& models) {
   std::vector<std::string> names;
   for (const auto& [digest, info] : models) {
     names.push_back(absl::StrCat(info.name(), " (", digest.substr(0, 12), ")"));
   }
-  return absl::StrCat("workers have ", absl::StrJoin(names, ", "));
+  return absl::StrJoin(names, ", ");
 }
 
 }  // namespace
@@ -66,10 +65,12 @@ absl::StatusOr<v1::ModelInfo> ModelDirectory::Resolve(const std::string& model) 
   if (fitting.size() == 1) return fitting.begin()->second;
   if (fitting.empty()) {
     return absl::NotFoundError(
-        absl::StrCat("no worker has the model '", model, "'; ", Describe(at_hand)));
+        absl::StrCat("no connected worker has the model '", model, "'; ",
+                     at_hand.empty() ? "none is connected"
+                                     : absl::StrCat("those connected offer ", NamesOf(at_hand))));
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "the model '", model, "' fits several: ", Describe(fitting), "; give a longer digest"));
+      "the model '", model, "' fits several: ", NamesOf(fitting), "; give a longer digest"));
 }
 
 absl::StatusOr<v1::NumericsClass> ModelDirectory::PickClass(const std::string& model_digest) const {

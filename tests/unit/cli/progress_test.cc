@@ -60,5 +60,19 @@ TEST(ProgressLineTest, ShowsARateOnceThereIsOne) {
   EXPECT_THAT(ProgressLine(experiment, 200), EndsWith("200/200 cells"));
 }
 
+TEST(WaitNoticeTest, TellsInFullWhatIsWaitedForAndHowToLeave) {
+  v1::Experiment experiment;
+  experiment.set_id("exp-1");
+  experiment.set_state(v1::EXPERIMENT_STATE_PENDING);
+  experiment.set_message("waiting for a worker: " + std::string(300, 'x'));
+  const std::string notice = WaitNotice(experiment, "--coordinator here:7070");
+  EXPECT_THAT(notice, HasSubstr(experiment.message()));
+  EXPECT_THAT(notice, HasSubstr("Ctrl-C"));
+  EXPECT_THAT(notice, HasSubstr("plumb watch exp-1 --coordinator here:7070\n"));
+  EXPECT_THAT(notice, HasSubstr("plumb cancel exp-1 --coordinator here:7070\n"));
+  experiment.set_state(v1::EXPERIMENT_STATE_RUNNING);
+  EXPECT_EQ(WaitNotice(experiment, ""), "");
+}
+
 }  // namespace
 }  // namespace plumbline

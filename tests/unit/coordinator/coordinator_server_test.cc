@@ -310,6 +310,19 @@ TEST_F(CoordinatorServerTest, AJudgeThatIsNotThereIsRefusedWithThoseThatAre) {
   EXPECT_EQ(listed.experiments_size(), 0);
 }
 
+TEST_F(CoordinatorServerTest, AModelNameThatTwoModelsHaveIsRefused) {
+  testing::FakeWorker worker("w", nullptr);
+  v1::SyncRequest sync = worker.MakeSync();
+  v1::ModelInfo* twin = sync.mutable_capabilities()->add_models();
+  *twin = testing::TestModel();
+  twin->set_model_digest("fedcba9876543210");
+  v1::SyncResponse synced;
+  grpc::ClientContext context;
+  ASSERT_OK(FromGrpcStatus(v1::Work::NewStub(channel_)->Sync(&context, sync, &synced)));
+  EXPECT_THAT(Create(Request("r1")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fedcba987654")));
+}
+
 TEST_F(CoordinatorServerTest, WithTheJudgeAwayAStudyIsTakenAndItsRepetitionToo) {
   peers_->Shutdown();
   ASSERT_OK_AND_ASSIGN(const v1::Experiment created, Create(Request("r1")));

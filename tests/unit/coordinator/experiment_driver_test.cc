@@ -37,7 +37,16 @@ TEST(ExperimentDriverTest, WithoutTheModelItIsPendingAndSaysWhatIsMissing) {
   const std::string id = cluster.CreateStudy("a", 2);
   cluster.Drive(id);
   EXPECT_EQ(cluster.Record(id).state, v1::EXPERIMENT_STATE_PENDING);
-  EXPECT_THAT(cluster.Record(id).message, HasSubstr("no worker has the model 'tiny'"));
+  EXPECT_THAT(cluster.Record(id).message,
+              AllOf(HasSubstr("waiting for a worker"), HasSubstr("model 'tiny'"),
+                    HasSubstr("none is connected"), HasSubstr("starts by itself")));
+  FakeWorker other("other", cluster.manager.get());
+  v1::SyncRequest sync = other.MakeSync();
+  sync.mutable_capabilities()->mutable_models(0)->set_name("large");
+  ASSERT_THAT(cluster.manager->Sync(sync), testing::IsOk());
+  cluster.Drive(id);
+  EXPECT_EQ(cluster.Record(id).state, v1::EXPERIMENT_STATE_PENDING);
+  EXPECT_THAT(cluster.Record(id).message, HasSubstr("those connected offer large (0123456789ab)"));
 }
 
 TEST(ExperimentDriverTest, WithTheJudgeAwayItWaitsAndGoesOnByItself) {
