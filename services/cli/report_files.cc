@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/status.h"
@@ -24,6 +25,23 @@ std::string IntervalText(const v1::Interval& interval) {
   if (!interval.defined()) return "not defined";
   return absl::StrFormat("%s [%s, %s]", Percent(interval.estimate()), Percent(interval.low()),
                          Percent(interval.high()));
+}
+
+std::string CountOf(uint64_t count, const char* what) {
+  return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
+}
+
+// Who gave the verdicts, and how far people agree with it.
+std::string JudgeText(const v1::Report& report) {
+  const v1::JudgeCard& card = report.judge_card();
+  std::vector<std::string> agreements;
+  for (const v1::JudgeAgreement& agreement : card.agreements()) {
+    agreements.push_back(absl::StrFormat(
+        "kappa %.2f [%.2f, %.2f] against %s on %s", agreement.kappa(), agreement.kappa_low(),
+        agreement.kappa_high(), agreement.against(), CountOf(agreement.answers(), "answer")));
+  }
+  if (agreements.empty()) agreements.push_back("its agreement with people is not measured");
+  return absl::StrCat("  judge: ", card.judge(), ", ", absl::StrJoin(agreements, "; "), "\n");
 }
 
 const char* DecisionWord(v1::Decision decision) {
@@ -72,11 +90,11 @@ std::string VerdictText(const v1::Report& report) {
   if (report.has_target()) {
     const v1::ConditionResult& target = report.target();
     absl::StrAppend(&text, "  flips under ", target.plan(), ": ", target.flips(), " of ",
-                    target.baseline_refusals(), " refusals, ", IntervalText(target.flip_rate()),
-                    "\n");
+                    CountOf(target.baseline_refusals(), "refusal"), ", ",
+                    IntervalText(target.flip_rate()), "\n");
     if (target.floor_measured()) {
       absl::StrAppend(&text, "  numeric noise alone changes ", target.floor_changes(), " of ",
-                      target.floor_cells(), " verdicts: the effect is ",
+                      CountOf(target.floor_cells(), "verdict"), ": the effect is ",
                       target.above_floor() ? "above it" : "not distinguishable from it", "\n");
     }
   }
@@ -90,6 +108,7 @@ std::string VerdictText(const v1::Report& report) {
   if (!headline.recommendation().empty()) {
     absl::StrAppend(&text, "  plan: ", headline.recommendation(), "\n");
   }
+  if (report.has_judge_card()) absl::StrAppend(&text, JudgeText(report));
   for (const std::string& warning : report.warnings()) {
     absl::StrAppend(&text, "  warning: ", warning, "\n");
   }

@@ -22,7 +22,7 @@ absl::StatusOr<std::vector<NamedFile>> FetchReport(Session& session, const std::
 // HTML and JSON into `folder` (0700; files 0600), then the verdict on standard output.
 absl::Status WriteReportFolder(Session& session, const std::string& id, const std::string& folder);
 
-// Verdict, recommendation, floor and warnings in a few lines.
+// Verdict, floor, recommendation, judge and warnings in a few lines.
 std::string VerdictText(const v1::Report& report);
 
 }  // namespace plumbline

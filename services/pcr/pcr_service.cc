@@ -81,10 +81,11 @@ v1::PcrEstimate EstimateToProto(const std::optional<RatioPosterior>& posterior, 
   v1::PcrEstimate estimate;
   if (!posterior.has_value()) {
     const int64_t flips = int64_t{pairs.both()} + pairs.only_b();
-    estimate.set_undefined_reason(measured ? absl::StrCat("per tensor at the critical layer flips ",
-                                                          flips, " refusals, fewer than ",
-                                                          RulesOf(policy).min_ratio_flips)
-                                           : "not measured");
+    estimate.set_undefined_reason(
+        measured ? absl::StrCat("per tensor at the critical layer flips ", flips,
+                                flips == 1 ? " refusal" : " refusals", ", fewer than ",
+                                RulesOf(policy).min_ratio_flips)
+                 : "not measured");
     return estimate;
   }
   estimate.set_defined(true);

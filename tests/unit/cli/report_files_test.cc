@@ -1,0 +1,42 @@
+#include "services/cli/report_files.h"
+
+#include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+
+namespace plumbline {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(VerdictTextTest, NamesTheJudgeWithItsAgreementAndInterval) {
+  v1::Report report;
+  v1::JudgeCard* card = report.mutable_judge_card();
+  card->set_judge("keyword");
+  EXPECT_THAT(VerdictText(report), HasSubstr("judge: keyword, its agreement with people is not"));
+  v1::JudgeAgreement* people = card->add_agreements();
+  people->set_against("hand labels");
+  people->set_answers(300);
+  people->set_kappa(0.914);
+  people->set_kappa_low(0.86);
+  people->set_kappa_high(0.957);
+  EXPECT_THAT(VerdictText(report),
+              HasSubstr("judge: keyword, kappa 0.91 [0.86, 0.96] against hand labels on 300 "
+                        "answers\n"));
+  v1::JudgeAgreement* other = card->add_agreements();
+  other->set_against("another judge");
+  other->set_answers(1);
+  EXPECT_THAT(VerdictText(report), HasSubstr("answers; kappa 0.00 [0.00, 0.00] against another "
+                                             "judge on 1 answer\n"));
+}
+
+TEST(VerdictTextTest, OneRefusalIsNotSeveral) {
+  v1::Report report;
+  report.mutable_target()->set_plan("*:int4.asym.token");
+  report.mutable_target()->set_baseline_refusals(1);
+  EXPECT_THAT(VerdictText(report), HasSubstr("0 of 1 refusal,"));
+  report.mutable_target()->set_baseline_refusals(2);
+  EXPECT_THAT(VerdictText(report), HasSubstr("0 of 2 refusals,"));
+}
+
+}  // namespace
+}  // namespace plumbline
