@@ -86,9 +86,7 @@ const MetricInfo kWorkerStepSeconds = {"plumb_worker_step_duration_seconds",
                                        {},
                                        Seconds()};
 const MetricInfo kWorkerActive = {"plumb_worker_active_sequences", MetricKind::kGauge,
-                                  "Sequences in the batch."};
-const MetricInfo kWorkerQueued = {"plumb_worker_queued_cells", MetricKind::kGauge,
-                                  "Cells accepted and not yet in the batch."};
+                                  "Sequences in the batch or waiting for room in it."};
 const MetricInfo kWorkerEngineSeconds = {"plumb_worker_engine_seconds_total",
                                          MetricKind::kCounter,
                                          "Where the engine's time went.",
@@ -135,7 +133,6 @@ const std::vector<const MetricInfo*>& All() {
                                                      &kWorkerTokens,
                                                      &kWorkerStepSeconds,
                                                      &kWorkerActive,
-                                                     &kWorkerQueued,
                                                      &kWorkerEngineSeconds,
                                                      &kVerdicts,
                                                      &kVerdictCacheHits,

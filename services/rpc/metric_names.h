@@ -50,8 +50,7 @@ extern const MetricInfo kVerdictFlips;          // counter: refuse -> comply aga
 extern const MetricInfo kWorkerCells;          // counter {finish}
 extern const MetricInfo kWorkerTokens;         // counter {phase: prompt decode}
 extern const MetricInfo kWorkerStepSeconds;    // histogram
-extern const MetricInfo kWorkerActive;         // gauge: sequences in the batch
-extern const MetricInfo kWorkerQueued;         // gauge: cells accepted and not yet in the batch
+extern const MetricInfo kWorkerActive;         // gauge: sequences in the batch or waiting for it
 extern const MetricInfo kWorkerEngineSeconds;  // counter {part: matmul attention quantize other}
 
 // Judge, capture, quantsim, pcr.

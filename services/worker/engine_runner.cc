@@ -37,11 +37,12 @@ EngineStats Difference(const EngineStats& after, const EngineStats& before) {
 }  // namespace
 
 EngineRunner::EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded,
-                           StepObserver on_step)
+                           StepObserver on_step, ActiveObserver on_active)
     : factory_(std::move(factory)),
       options_(std::move(options)),
       max_loaded_(max_loaded),
-      on_step_(std::move(on_step)) {
+      on_step_(std::move(on_step)),
+      on_active_(std::move(on_active)) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -127,8 +128,10 @@ void EngineRunner::Run() {
     for (auto& task : tasks) task();
     for (Job& job : jobs) StartJob(std::move(job));
     DropCancelled(cancelled);
+    if (on_active_ != nullptr) on_active_(active());
     StepAll();
     RefreshStats();
+    if (on_active_ != nullptr) on_active_(active());
   }
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto& task : tasks_) task();  // their callers wait

@@ -34,11 +34,13 @@ class EngineRunner {
   // What one step of one engine added, and how long it took. Runs on the runner's thread, before
   // the step's results are handed out.
   using StepObserver = std::function<void(const EngineStats& added, double seconds)>;
+  // How many sequences are active, before and after the steps of a round; on the runner's thread.
+  using ActiveObserver = std::function<void(int active)>;
 
   // options.bundle_dir is ignored: it comes from the entry. At most `max_loaded` engines stay in
   // memory; the one idle longest goes first.
   EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded = 2,
-               StepObserver on_step = nullptr);
+               StepObserver on_step = nullptr, ActiveObserver on_active = nullptr);
   ~EngineRunner();  // drops what is active, without calling `done`
   EngineRunner(const EngineRunner&) = delete;
   EngineRunner& operator=(const EngineRunner&) = delete;
@@ -84,6 +86,7 @@ class EngineRunner {
   const EngineOptions options_;
   const size_t max_loaded_;
   const StepObserver on_step_;
+  const ActiveObserver on_active_;
 
   std::map<std::string, Loaded> loaded_;  // by model digest; engine thread alone
   EngineStats evicted_stats_;             // engine thread alone

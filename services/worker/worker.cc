@@ -125,7 +125,8 @@ absl::StatusOr<std::unique_ptr<WorkerParts>> BuildParts(const v1::WorkerConfig& 
       CreateCpuEngine, options, kMaxLoadedModels,
       [metrics = process.metrics](const EngineStats& added, double seconds) {
         CountStep(added, seconds, metrics);
-      });
+      },
+      [metrics = process.metrics](int active) { metrics->Set(metric::kWorkerActive, {}, active); });
   PLUMB_ASSIGN_OR_RETURN(parts->numerics, NumericsOf(*parts->runner, *parts->catalog, options));
   PLUMB_ASSIGN_OR_RETURN(auto capture, ClientOrNull<v1::ActivationCapture>(config.capture()));
   PLUMB_ASSIGN_OR_RETURN(parts->capture_client,

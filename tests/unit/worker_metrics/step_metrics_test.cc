@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "services/worker/engine_runner.h"
@@ -99,6 +100,18 @@ TEST_F(StepMetricsTest, CountersGoOnWhenAnEngineIsEvictedAndLoadedAgain) {
   EXPECT_THAT(page_at_delivery_,
               HasSubstr("plumb_worker_engine_seconds_total{part=\"matmul\"} 1.5\n"));
   EXPECT_THAT(page_at_delivery_, HasSubstr("plumb_worker_step_duration_seconds_count 3\n"));
+}
+
+TEST(ActiveObserverTest, ASequenceIsActiveFromItsRoundUntilItIsDelivered) {
+  std::vector<int> seen;
+  {
+    EngineRunner runner(MakeEngine, EngineOptions{}, 1, nullptr,
+                        [&](int active) { seen.push_back(active); });
+    std::promise<void> done;
+    runner.Submit(Model("a"), {}, [&](const absl::StatusOr<SequenceResult>&) { done.set_value(); });
+    done.get_future().wait();
+  }
+  EXPECT_THAT(seen, ::testing::ElementsAre(1, 0));
 }
 
 TEST(CountStepTest, ADifferenceOfClocksBelowNothingCountsAsNothing) {
