@@ -141,7 +141,8 @@ grpc::Status GenerationService::Generate(grpc::ServerContext* context,
       status = absl::CancelledError("the caller went away or its deadline passed");
     } else if (inbox->Pop(&item)) {
       ++finished;
-      status = item.second.status();
+      status = Annotate(item.second.status(),
+                        absl::StrCat("prompt '", (*planned)[item.first].prompt_id, "'"));
       if (status.ok() &&
           !writer->Write(ToResponse((*planned)[item.first], *item.second, *(*entry)->text))) {
         status = absl::CancelledError("the caller went away");

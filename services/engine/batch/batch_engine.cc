@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/engine/batch/request_check.h"
 
@@ -37,11 +36,9 @@ class BatchEngine : public Engine {
 
 absl::Status BatchEngine::Submit(SequenceRequest request) {
   const uint64_t id = request.id;
-  const std::string context = absl::StrCat("sequence ", id);
-  absl::Status valid = CheckRequest(request, shape());
-  if (!valid.ok()) return Annotate(valid, context);
+  PLUMB_RETURN_IF_ERROR(CheckRequest(request, shape()));
   auto state = forward_->Open(request);
-  if (!state.ok()) return Annotate(state.status(), context);
+  if (!state.ok()) return state.status();
   SequenceNeed need;
   need.id = id;
   need.prompt_rows = static_cast<int64_t>(request.prompt_tokens.size());

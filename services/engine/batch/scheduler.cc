@@ -12,9 +12,9 @@ Scheduler::Scheduler(const SchedulerOptions& options, ReusableLayers reusable, H
 
 absl::Status Scheduler::Add(SequenceNeed need) {
   if (need.kv_bytes > options_.kv_pool_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "sequence ", need.id, " needs ", need.kv_bytes, " bytes of KV cache, the pool has ",
-        options_.kv_pool_bytes, ": shorten prompt or answer, or raise kv_pool_bytes"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the sequence needs ", need.kv_bytes, " bytes of KV cache, the pool has ",
+                     options_.kv_pool_bytes, ": shorten prompt or answer, or raise kv_pool_bytes"));
   }
   if (!ids_.insert(need.id).second) {
     return absl::AlreadyExistsError(absl::StrCat("sequence ", need.id, " is active"));
