@@ -1,5 +1,6 @@
 #include "services/engine/batch/batch_engine.h"
 
+#include <deque>
 #include <utility>
 
 #include "services/common/status_macros.h"
@@ -26,11 +27,27 @@ class BatchEngine : public Engine {
   absl::StatusOr<std::vector<SequenceResult>> Step() override;
 
  private:
+  // A step that was started and whose outcomes are not accepted yet. The states and tokens that
+  // its runs point at may be gone; their sizes and tasks stay.
+  struct Flight {
+    struct Id {
+      uint64_t id, serial;
+    };
+    std::vector<Id> ids;
+    std::vector<ForwardRun> runs;
+    std::vector<std::vector<LogitOutcome>> outcomes;
+    bool feeds = true;  // the device has every token that the step chooses
+  };
+
   void Count(const ForwardRun& run);
+  absl::Status Start();
+  absl::Status Finish(std::vector<SequenceResult>* finished);
 
   std::unique_ptr<Forward> forward_;
   Scheduler scheduler_;
   std::map<uint64_t, std::unique_ptr<Sequence>> sequences_;
+  std::deque<Flight> flights_;  // oldest first
+  uint64_t last_serial_ = 0;
   EngineStats stats_;
 };
 
@@ -47,7 +64,8 @@ absl::Status BatchEngine::Submit(SequenceRequest request) {
   need.shared_layers = (*state)->shared_layers();
   need.stem_key = (*state)->stem_key();
   PLUMB_RETURN_IF_ERROR(scheduler_.Add(std::move(need)));
-  sequences_[id] = std::make_unique<Sequence>(std::move(request), std::move(state).value());
+  sequences_[id] = std::make_unique<Sequence>(std::move(request), std::move(state).value(),
+                                              ++last_serial_);
   return absl::OkStatus();
 }
 
@@ -62,25 +80,56 @@ void BatchEngine::Count(const ForwardRun& run) {
       static_cast<int64_t>(run.tokens.size());
 }
 
+absl::Status BatchEngine::Start() {
+  Flight flight;
+  std::vector<ForwardRun> runs;
+  for (const StepRun& planned : scheduler_.NextStep()) {
+    Sequence& sequence = *sequences_.at(planned.id);
+    if (!sequence.Wants(planned)) continue;  // it ends with a step that is under way
+    runs.push_back(sequence.MakeRun(planned));
+    for (const RowTask& task : runs.back().tasks) {
+      flight.feeds = flight.feeds && (!task.task.choose || forward_->Feeds(task.task));
+    }
+    flight.ids.push_back({planned.id, sequence.serial()});
+  }
+  if (runs.empty()) return absl::OkStatus();
+  ++stats_.steps;
+  if (forward_->lookahead() > 0) {
+    PLUMB_RETURN_IF_ERROR(forward_->Start(runs, &stats_));
+  } else {
+    PLUMB_ASSIGN_OR_RETURN(flight.outcomes, forward_->Run(runs, &stats_));
+  }
+  flight.runs = std::move(runs);
+  flights_.push_back(std::move(flight));
+  return absl::OkStatus();
+}
+
+absl::Status BatchEngine::Finish(std::vector<SequenceResult>* finished) {
+  Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  if (forward_->lookahead() > 0) {
+    PLUMB_ASSIGN_OR_RETURN(flight.outcomes, forward_->Finish(&stats_));
+  }
+  for (size_t i = 0; i < flight.runs.size(); ++i) {
+    const auto it = sequences_.find(flight.ids[i].id);
+    // One that ended or was cancelled while this step was under way; an id may be in use again.
+    if (it == sequences_.end() || it->second->serial() != flight.ids[i].serial) continue;
+    Count(flight.runs[i]);
+    if (!it->second->Accept(flight.runs[i], flight.outcomes[i])) continue;
+    finished->push_back(it->second->TakeResult());
+    PLUMB_RETURN_IF_ERROR(scheduler_.Remove(it->first));
+    sequences_.erase(it);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<SequenceResult>> BatchEngine::Step() {
   std::vector<SequenceResult> finished;
-  const std::vector<StepRun> step = scheduler_.NextStep();
-  if (step.empty()) return finished;
-  std::vector<ForwardRun> runs;
-  runs.reserve(step.size());
-  for (const StepRun& run : step) {
-    runs.push_back(sequences_.at(run.id)->MakeRun(run));
-    Count(runs.back());
-  }
-  ++stats_.steps;
-  PLUMB_ASSIGN_OR_RETURN(const auto outcomes, forward_->Run(runs, &stats_));
-  for (size_t i = 0; i < step.size(); ++i) {
-    Sequence& sequence = *sequences_.at(step[i].id);
-    if (!sequence.Accept(runs[i], outcomes[i])) continue;
-    finished.push_back(sequence.TakeResult());
-    PLUMB_RETURN_IF_ERROR(scheduler_.Remove(sequence.id()));
-    sequences_.erase(step[i].id);
-  }
+  const size_t under_way = flights_.size();
+  PLUMB_RETURN_IF_ERROR(Start());
+  const bool started = flights_.size() > under_way;
+  const size_t ahead = started && flights_.back().feeds ? forward_->lookahead() : 0;
+  while (flights_.size() > ahead) PLUMB_RETURN_IF_ERROR(Finish(&finished));
   return finished;
 }
 

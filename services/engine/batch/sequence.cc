@@ -7,8 +7,8 @@
 
 namespace plumbline {
 
-Sequence::Sequence(SequenceRequest request, std::unique_ptr<SequenceState> state)
-    : request_(std::move(request)), state_(std::move(state)) {
+Sequence::Sequence(SequenceRequest request, std::unique_ptr<SequenceState> state, uint64_t serial)
+    : request_(std::move(request)), serial_(serial), state_(std::move(state)) {
   result_.id = request_.id;
 }
 
@@ -16,7 +16,7 @@ LogitTask Sequence::ChoiceTask() const {
   LogitTask task;
   task.choose = true;
   task.sampling = request_.sampling;
-  task.position = static_cast<int64_t>(result_.tokens.size());
+  task.position = static_cast<int64_t>(chosen_);
   if (!request_.forced_tokens.empty()) task.forced = request_.forced_tokens[task.position];
   task.want_digest = request_.want_logit_digest;
   return task;
@@ -33,7 +33,14 @@ void Sequence::AddScoredRows(std::vector<RowTask>* tasks) const {
   }
 }
 
-ForwardRun Sequence::MakeRun(const StepRun& run) const {
+size_t Sequence::Limit() const {
+  return request_.forced_tokens.empty() ? static_cast<size_t>(request_.max_new_tokens)
+                                        : request_.forced_tokens.size();
+}
+
+bool Sequence::Wants(const StepRun& run) const { return run.prompt || chosen_ < Limit(); }
+
+ForwardRun Sequence::MakeRun(const StepRun& run) {
   ForwardRun forward;
   forward.state = state_.get();
   forward.first = run.first;
@@ -41,10 +48,15 @@ ForwardRun Sequence::MakeRun(const StepRun& run) const {
   if (run.prompt) {
     forward.tokens = request_.prompt_tokens;
     if (request_.score_from >= 0) AddScoredRows(&forward.tasks);
-  } else {
+  } else if (result_.tokens.size() == chosen_) {
     forward.tokens = std::span(&result_.tokens.back(), 1);
+  } else {
+    forward.tokens = std::span(&kFedToken, 1);
   }
-  if (request_.max_new_tokens > 0) forward.tasks.push_back({run.rows - 1, ChoiceTask()});
+  if (request_.max_new_tokens > 0) {
+    forward.tasks.push_back({run.rows - 1, ChoiceTask()});
+    ++chosen_;
+  }
   return forward;
 }
 
@@ -54,6 +66,7 @@ bool Sequence::Finish(FinishReason reason) {
 }
 
 bool Sequence::Accept(const ForwardRun& run, const std::vector<LogitOutcome>& outcomes) {
+  state_->Accepted(static_cast<int64_t>(run.tokens.size()));
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const LogitOutcome& outcome = outcomes[i];
     row_digests_ += outcome.digest;
@@ -78,9 +91,7 @@ bool Sequence::AcceptChoice(const LogitOutcome& outcome) {
   if (!forced && request_.verdict_decided && request_.verdict_decided(outcome.token)) {
     return Finish(FinishReason::kVerdict);
   }
-  const size_t limit =
-      forced ? request_.forced_tokens.size() : static_cast<size_t>(request_.max_new_tokens);
-  return result_.tokens.size() >= limit && Finish(FinishReason::kLength);
+  return result_.tokens.size() >= Limit() && Finish(FinishReason::kLength);
 }
 
 SequenceResult Sequence::TakeResult() {

@@ -1,50 +1,13 @@
 #include "services/engine/cpu/model_weights.h"
 
-#include <bit>
-#include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
+#include "services/engine/bundle/weight_values.h"
 
 namespace plumbline {
 namespace {
-
-float HalfToFloat(uint16_t half) {
-  const int exponent = (half >> 10) & 0x1f;
-  const int mantissa = half & 0x3ff;
-  float magnitude;
-  if (exponent == 31) {
-    magnitude = mantissa == 0 ? INFINITY : NAN;
-  } else if (exponent == 0) {
-    magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-  } else {
-    magnitude = std::ldexp(static_cast<float>(mantissa | 0x400), exponent - 25);
-  }
-  return (half & 0x8000) != 0 ? -magnitude : magnitude;
-}
-
-void Assign(float value, float* out) { *out = value; }
-void Assign(float value, Bf16* out) { *out = kernels::ToBf16(value); }
-
-// Copies into the compute dtype; exact where that dtype holds the value, one rounding else.
-template <typename T>
-void Convert(const TensorView& view, int64_t count, T* out) {
-  for (int64_t i = 0; i < count; ++i) {
-    switch (view.dtype) {
-      case WeightDtype::kF32:
-        Assign(static_cast<const float*>(view.data)[i], out + i);
-        break;
-      case WeightDtype::kF16:
-        Assign(HalfToFloat(static_cast<const uint16_t*>(view.data)[i]), out + i);
-        break;
-      case WeightDtype::kBf16:
-        Assign(kernels::ToFloat(static_cast<const Bf16*>(view.data)[i]), out + i);
-        break;
-    }
-  }
-}
 
 struct Part {
   std::string name;
@@ -72,7 +35,7 @@ class Loader {
       std::vector<int64_t> shape = {part.rows};
       if (columns > 0) shape.push_back(columns);
       PLUMB_ASSIGN_OR_RETURN(const TensorView view, weights_.Get(part.name, shape));
-      Convert(view, part.rows * width, out);
+      CopyWeights(view, 0, part.rows * width, out);
       out += part.rows * width;
     }
     return stacked;

@@ -1,0 +1,35 @@
+// The engine on an NVIDIA GPU, behind the interface of engine.h.
+//
+//   auto engine = CreateCudaEngine({.bundle_dir = "models/llama", .dtype = ComputeDtype::kBf16,
+//                                   .kv_pool_bytes = 0}, {.device = 0});
+//
+// This header needs no CUDA: a build without it has the function too, and it says so.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "services/engine/engine.h"
+
+namespace plumbline {
+
+struct CudaOptions {
+  int device = 0;
+  int chunk_rows = 256;  // rows of every product: 64, 128, 256 or 512; decides bits
+  // Positions of the longest sequence, prompt and answer; a lower context of the model counts.
+  int64_t max_positions = 16384;
+  int64_t wave_rows = 2048;  // prompt rows that one step takes
+};
+
+// As CreateCpuEngine, and: Unavailable, there is no such GPU or no driver; Unimplemented, a build
+// without CUDA; ResourceExhausted, the model does not fit the GPU's free memory (both numbers).
+// kv_pool_bytes 0 takes most of what the model leaves free; what cannot be had shrinks the pool,
+// with a warning. threads and prefix_cache_bytes of the options are of no account to the GPU.
+absl::StatusOr<std::unique_ptr<Engine>> CreateCudaEngine(const EngineOptions& options,
+                                                         const CudaOptions& cuda);
+
+// GPUs of this machine; 0 without a driver or in a build without CUDA.
+int CountGpus();
+
+}  // namespace plumbline

@@ -1,0 +1,271 @@
+#include "services/engine/cuda/cuda_forward.h"
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/bf16.h"
+#include "kernels/cuda/feed.h"
+#include "services/common/digest.h"
+#include "services/common/status_macros.h"
+#include "services/engine/cpu/stopwatch.h"
+
+namespace plumbline {
+namespace {
+
+cuda::SampleTask DeviceTask(const LogitTask& task, int slot) {
+  cuda::SampleTask on_device;
+  on_device.active = 1;
+  on_device.choose = task.choose && DeviceChooses(task);
+  on_device.forced = task.choose ? task.forced : -1;
+  on_device.target = task.target;
+  on_device.temperature = task.sampling.temperature;
+  on_device.position = static_cast<int32_t>(task.position);
+  on_device.seed = task.sampling.seed;
+  on_device.stream = task.sampling.stream;
+  on_device.feed_slot = on_device.choose != 0 ? slot : -1;
+  return on_device;
+}
+
+LogitOutcome OutcomeOf(const LogitTask& task, const cuda::SampleOutcome& read) {
+  LogitOutcome outcome;
+  outcome.finite = read.finite != 0;
+  if (!outcome.finite) return outcome;
+  outcome.trace.top1 = read.top1;
+  outcome.trace.top2 = read.top2;
+  outcome.trace.top1_logit = read.top1_logit;
+  outcome.trace.top2_logit = read.top2_logit;
+  if (task.target >= 0) outcome.nll = read.nll;
+  if (task.choose) {
+    outcome.token = read.token;
+    outcome.trace.regret = read.top1_logit - read.fed_logit;
+  }
+  return outcome;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CudaForward>> CudaForward::Create(std::unique_ptr<Parts> parts) {
+  std::unique_ptr<CudaForward> forward(new CudaForward(std::move(parts)));
+  const ModelStepOptions& options = forward->parts_->step_options;
+  const StepLayout layout(options.limits, options.limits.max_chunks);
+  for (Block& block : forward->blocks_) {
+    PLUMB_ASSIGN_OR_RETURN(block.blob, PinnedBuffer::Create(layout.bytes, "a step"));
+    PLUMB_ASSIGN_OR_RETURN(
+        block.outcomes,
+        PinnedBuffer::Create(layout.rows * int64_t{sizeof(cuda::SampleOutcome)}, "a step"));
+    PLUMB_ASSIGN_OR_RETURN(block.done, Event::Create());
+  }
+  forward->logit_rows_ = std::make_unique<LogitRows>(options.dtype, options.dims.vocab);
+  const Parts& p = *forward->parts_;
+  StepSources sources;
+  sources.pool = p.space->pool();
+  sources.pages = p.space->page_table();
+  sources.raw_pages = p.space->raw_page_table();
+  sources.max_pages = p.space->max_pages();
+  sources.plan_rules = p.plans->plan_rules();
+  sources.rules = p.plans->rules();
+  sources.frozen = p.space->frozen();
+  sources.max_groups = p.space->max_groups();
+  const int64_t half_table = options.max_positions * (options.dims.head_dim / 2);
+  sources.rope = {p.rope.as<float>(), p.rope.as<float>() + half_table};
+  p.step->set_sources(sources);
+  return forward;
+}
+
+CudaForward::~CudaForward() {
+  cudaSetDevice(parts_->options.device);
+  cudaStreamSynchronize(stream());
+}
+
+absl::StatusOr<std::unique_ptr<SequenceState>> CudaForward::Open(const SequenceRequest& request) {
+  const int64_t positions =
+      static_cast<int64_t>(request.prompt_tokens.size()) + request.max_new_tokens;
+  if (positions > parts_->step_options.max_positions) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a prompt of ", request.prompt_tokens.size(), " tokens and ", request.max_new_tokens,
+        " new ones exceed the ", parts_->step_options.max_positions, " positions of this engine"));
+  }
+  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
+  PLUMB_ASSIGN_OR_RETURN(auto plan, parts_->plans->Get(request.layers, request.calibrations));
+  return std::make_unique<CudaSequence>(request, std::move(plan), parts_->space.get());
+}
+
+absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Run(
+    const std::vector<ForwardRun>& runs, EngineStats* stats) {
+  PLUMB_RETURN_IF_ERROR(Start(runs, stats));
+  return Finish(stats);
+}
+
+// Rows lie in the order of the runs. Reads nothing back and waits for nothing.
+absl::Status CudaForward::Arrange(const std::vector<ForwardRun>& runs, int chunks, Block* block,
+                                  std::vector<Placed>* placed, Flight* flight) {
+  const StepLayout layout(parts_->step_options.limits, chunks);
+  StepBlob blob(layout, block->blob.data());
+  int64_t row = 0;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const ForwardRun& run = runs[i];
+    auto* sequence = static_cast<CudaSequence*>(run.state);
+    if (run.prompt) PLUMB_RETURN_IF_ERROR(sequence->Begin());
+    placed->push_back({&run, sequence, row});
+    cuda::Run& on_device = blob.runs()[i];
+    on_device.first_row = static_cast<int32_t>(row);
+    on_device.rows = static_cast<int32_t>(run.tokens.size());
+    on_device.first_position = static_cast<int32_t>(run.first);
+    on_device.prompt = run.prompt ? 1 : 0;
+    on_device.sequence = sequence->slot();
+    on_device.plan = sequence->plan_row();
+    on_device.jitter_seed = sequence->jitter_seed();
+    for (size_t j = 0; j < run.tokens.size(); ++j) {
+      const int32_t token = run.tokens[j];
+      blob.source()[row + j] = token == kFedToken ? cuda::FedSlot(sequence->slot()) : token;
+      blob.row_run()[row + j] = static_cast<int32_t>(i);
+      blob.row_position()[row + j] = static_cast<int32_t>(run.first + j);
+    }
+    std::vector<LogitTask> wanted;
+    for (const RowTask& task : run.tasks) {
+      blob.task_row()[flight->tasks] = static_cast<int32_t>(row + task.row);
+      blob.tasks()[flight->tasks++] = DeviceTask(task.task, sequence->slot());
+      wanted.push_back(task.task);
+    }
+    flight->wanted.push_back(std::move(wanted));
+    flight->outcomes.emplace_back(run.tasks.size());
+    row += static_cast<int64_t>(run.tokens.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaForward::Start(const std::vector<ForwardRun>& runs, EngineStats* stats) {
+  try {
+    Stopwatch whole;
+    PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
+    int64_t rows = 0, longest = 0;
+    for (const ForwardRun& run : runs) {
+      rows += static_cast<int64_t>(run.tokens.size());
+      longest = std::max(longest, run.first + static_cast<int64_t>(run.tokens.size()));
+    }
+    const StepLimits& limits = parts_->step_options.limits;
+    const int chunks = static_cast<int>((rows + limits.chunk_rows - 1) / limits.chunk_rows);
+    if (chunks > limits.max_chunks || static_cast<int>(runs.size()) > limits.max_runs) {
+      return absl::InternalError(absl::StrCat("a step of ", rows, " rows in ", runs.size(),
+                                              " runs; the engine has room for ", limits.max_rows(),
+                                              " rows in ", limits.max_runs, " runs"));
+    }
+    Flight flight;
+    flight.block = next_block_;
+    next_block_ = (next_block_ + 1) % kBlocks;
+    Block& block = blocks_[flight.block];
+    std::vector<Placed> placed;
+    PLUMB_RETURN_IF_ERROR(Arrange(runs, chunks, &block, &placed, &flight));
+    ModelStep::OnLayer on_layer;
+    const bool captures = std::any_of(placed.begin(), placed.end(), [](const Placed& p) {
+      return p.run->prompt && !p.sequence->captures().empty();
+    });
+    if (captures) {
+      on_layer = [&](int layer, const void* qkv) { return Capture(layer, qkv, placed); };
+    }
+    PLUMB_RETURN_IF_ERROR(
+        parts_->step->StartBody(block.blob.data(), chunks, longest, on_layer, on_part_));
+    PLUMB_RETURN_IF_ERROR(RunHead(chunks, &flight));
+    PLUMB_RETURN_IF_ERROR(
+        CudaStatus(cudaMemcpyAsync(block.outcomes.data(), parts_->step->outcomes(),
+                                   flight.tasks * sizeof(cuda::SampleOutcome),
+                                   cudaMemcpyDeviceToHost, stream()),
+                   "reading tokens"));
+    PLUMB_RETURN_IF_ERROR(
+        CudaStatus(cudaEventRecord(block.done.get(), stream()), "reading tokens"));
+    flights_.push_back(std::move(flight));
+    stats->padded_slots += int64_t{chunks} * limits.chunk_rows - rows;
+    stats->other_seconds += whole.Lap();
+    return absl::OkStatus();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("not enough memory of the host for an engine step");
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("engine step failed: ", error.what()));
+  }
+}
+
+absl::Status CudaForward::RunHead(int chunks, Flight* flight) {
+  const int chunk = parts_->step_options.limits.chunk_rows;
+  for (int first = 0; first < flight->tasks; first += chunk) {
+    PLUMB_RETURN_IF_ERROR(parts_->step->StartHead(chunks, first, on_part_));
+    std::vector<LogitRows::Wanted> wanted;
+    int index = 0;
+    for (size_t i = 0; i < flight->wanted.size(); ++i) {
+      for (size_t j = 0; j < flight->wanted[i].size(); ++j, ++index) {
+        const LogitTask& task = flight->wanted[i][j];
+        if (index < first || index >= first + chunk || !NeedsHost(task)) continue;
+        wanted.push_back({index - first, &task, &flight->outcomes[i][j]});
+      }
+    }
+    PLUMB_RETURN_IF_ERROR(logit_rows_->Read(parts_->step->logits(), wanted, stream()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Finish(EngineStats* stats) {
+  Stopwatch whole;
+  Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  Block& block = blocks_[flight.block];
+  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaEventSynchronize(block.done.get()), "an engine step"));
+  const auto* read = block.outcomes.as<cuda::SampleOutcome>();
+  for (size_t i = 0; i < flight.wanted.size(); ++i) {
+    for (size_t j = 0; j < flight.wanted[i].size(); ++j, ++read) {
+      const LogitTask& task = flight.wanted[i][j];
+      // What the device chose has been fed, so that is the answer; the host adds the digest.
+      if (!DeviceChooses(task)) continue;
+      LogitOutcome outcome = OutcomeOf(task, *read);
+      outcome.digest = std::move(flight.outcomes[i][j].digest);
+      flight.outcomes[i][j] = std::move(outcome);
+    }
+  }
+  stats->other_seconds += whole.Lap();
+  return std::move(flight.outcomes);
+}
+
+// Keys and values with a replica's noise, before quantization and rotation, as the CPU engine has
+// them; queries before rotation.
+absl::Status CudaForward::Capture(int layer, const void* qkv, const std::vector<Placed>& placed) {
+  const cuda::ModelDims& dims = parts_->step_options.dims;
+  const int64_t row_bytes = int64_t{dims.qkv_dim()} * DtypeBytes(parts_->step_options.dtype);
+  for (const Placed& p : placed) {
+    const auto it = p.sequence->captures().find(layer);
+    if (!p.run->prompt || it == p.sequence->captures().end()) continue;
+    const int64_t bytes = static_cast<int64_t>(p.run->tokens.size()) * row_bytes;
+    if (captured_rows_.bytes() < bytes) {
+      PLUMB_ASSIGN_OR_RETURN(captured_rows_, PinnedBuffer::Create(bytes, "captured rows"));
+    }
+    PLUMB_RETURN_IF_ERROR(CudaStatus(
+        cudaMemcpyAsync(captured_rows_.data(), static_cast<const char*>(qkv) + p.row * row_bytes,
+                        static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()),
+        "capturing a layer"));
+    PLUMB_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(stream()), "capturing a layer"));
+    PLUMB_RETURN_IF_ERROR(KeepCapture(p, captured_rows_.data(), &it->second));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaForward::KeepCapture(const Placed& placed, const char* rows,
+                                      CapturedLayer* captured) const {
+  const cuda::ModelDims& dims = parts_->step_options.dims;
+  const auto append = [&](int64_t first, int64_t count, std::vector<float>* to) {
+    for (int64_t i = first; i < first + count; ++i) {
+      to->push_back(parts_->step_options.dtype == cuda::Dtype::kF32
+                        ? reinterpret_cast<const float*>(rows)[i]
+                        : kernels::ToFloat(reinterpret_cast<const Bf16*>(rows)[i]));
+    }
+  };
+  captured->tokens += static_cast<int64_t>(placed.run->tokens.size());
+  for (int64_t i = 0; i < static_cast<int64_t>(placed.run->tokens.size()); ++i) {
+    const int64_t row = i * dims.qkv_dim();
+    append(row, dims.q_dim(), &captured->queries);
+    append(row + dims.q_dim(), dims.kv_dim(), &captured->keys);
+    append(row + dims.q_dim() + dims.kv_dim(), dims.kv_dim(), &captured->values);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace plumbline

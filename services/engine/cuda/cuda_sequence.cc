@@ -1,0 +1,36 @@
+#include "services/engine/cuda/cuda_sequence.h"
+
+#include <utility>
+
+#include "services/common/status_macros.h"
+
+namespace plumbline {
+
+CudaSequence::CudaSequence(const SequenceRequest& request, std::shared_ptr<const DevicePlan> plan,
+                           CacheSpace* space)
+    : plan_(std::move(plan)),
+      space_(space),
+      capacity_(static_cast<int64_t>(request.prompt_tokens.size()) + request.max_new_tokens),
+      jitter_seed_(request.jitter_seed) {
+  for (LayerIndex layer : request.capture_layers) captures_[layer.value()].layer = layer;
+}
+
+int64_t CudaSequence::kv_bytes() const {
+  return CacheSpace::PagesFor(capacity_) * (plan_->raw_keys() ? 2 : 1) * space_->page_bytes();
+}
+
+int64_t CudaSequence::kv_elements() const { return plan_->elements_per_token() * tokens_; }
+
+absl::Status CudaSequence::Begin() {
+  PLUMB_ASSIGN_OR_RETURN(place_, space_->Take(capacity_, plan_->raw_keys()));
+  return absl::OkStatus();
+}
+
+std::vector<CapturedLayer> CudaSequence::TakeCaptures() {
+  std::vector<CapturedLayer> captures;
+  for (auto& [layer, captured] : captures_) captures.push_back(std::move(captured));
+  captures_.clear();
+  return captures;
+}
+
+}  // namespace plumbline

@@ -1,0 +1,51 @@
+// One sequence on the GPU: its plan's row in the device's tables, its pages once it runs, and what
+// its result reports.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "services/engine/batch/forward.h"
+#include "services/engine/cuda/cache_space.h"
+#include "services/engine/cuda/plan_tables.h"
+
+namespace plumbline {
+
+class CudaSequence : public SequenceState {
+ public:
+  CudaSequence(const SequenceRequest& request, std::shared_ptr<const DevicePlan> plan,
+               CacheSpace* space);
+
+  int64_t kv_bytes() const override;
+  const std::string& prefix_key() const override { return no_key_; }
+  int shared_layers() const override { return 0; }
+  const std::string& stem_key() const override { return no_key_; }
+  int64_t kv_elements() const override;
+  int64_t kv_elements_quantized() const override { return plan_->QuantizedElements(tokens_); }
+  std::vector<CapturedLayer> TakeCaptures() override;
+  void Accepted(int64_t rows) override { tokens_ += rows; }
+
+  // Takes slot and pages, before its first run.
+  absl::Status Begin();
+  int slot() const { return place_->slot(); }
+  int plan_row() const { return plan_->row(); }
+  uint64_t jitter_seed() const { return jitter_seed_; }
+
+  // Layers whose prompt rows are wanted, and where they go.
+  std::map<int, CapturedLayer>& captures() { return captures_; }
+
+ private:
+  const std::shared_ptr<const DevicePlan> plan_;
+  CacheSpace* const space_;
+  const int64_t capacity_;
+  const uint64_t jitter_seed_;
+  const std::string no_key_;
+  int64_t tokens_ = 0;  // positions whose keys and values count in the result
+  std::unique_ptr<CacheSpace::Place> place_;
+  std::map<int, CapturedLayer> captures_;
+};
+
+}  // namespace plumbline

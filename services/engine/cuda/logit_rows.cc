@@ -1,0 +1,55 @@
+#include "services/engine/cuda/logit_rows.h"
+
+#include <algorithm>
+
+#include "kernels/bf16.h"
+#include "services/common/status_macros.h"
+#include "services/engine/cpu/parallel.h"
+
+namespace plumbline {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 32;
+
+}  // namespace
+
+bool DeviceChooses(const LogitTask& task) {
+  return !task.choose || task.forced >= 0 || task.sampling.temperature <= 0 ||
+         task.sampling.top_p >= 1;
+}
+
+absl::Status LogitRows::Read(const void* logits, const std::vector<Wanted>& wanted,
+                             cudaStream_t stream) {
+  const int64_t row_bytes = int64_t{vocab_} * DtypeBytes(dtype_);
+  if (staged_.bytes() == 0 && !wanted.empty()) {
+    PLUMB_ASSIGN_OR_RETURN(staged_, PinnedBuffer::Create(kRowsAtOnce * row_bytes, "logits"));
+  }
+  for (size_t first = 0; first < wanted.size(); first += kRowsAtOnce) {
+    const int64_t count = std::min<int64_t>(kRowsAtOnce, wanted.size() - first);
+    for (int64_t i = 0; i < count; ++i) {
+      PLUMB_RETURN_IF_ERROR(CudaStatus(
+          cudaMemcpyAsync(staged_.data() + i * row_bytes,
+                          static_cast<const char*>(logits) + wanted[first + i].row * row_bytes,
+                          static_cast<size_t>(row_bytes), cudaMemcpyDeviceToHost, stream),
+          "reading logits"));
+    }
+    PLUMB_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(stream), "reading logits"));
+    ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> row(vocab_);
+      for (int64_t i = begin; i < end; ++i) {
+        const char* from = staged_.data() + i * row_bytes;
+        if (dtype_ == cuda::Dtype::kF32) {
+          std::copy_n(reinterpret_cast<const float*>(from), vocab_, row.begin());
+        } else {
+          std::transform(reinterpret_cast<const Bf16*>(from),
+                         reinterpret_cast<const Bf16*>(from) + vocab_, row.begin(),
+                         [](Bf16 x) { return kernels::ToFloat(x); });
+        }
+        *wanted[first + i].outcome = ReadLogits(row.data(), vocab_, *wanted[first + i].task);
+      }
+    });
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace plumbline

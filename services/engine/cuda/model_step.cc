@@ -1,0 +1,341 @@
+#include "services/engine/cuda/model_step.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/feed.h"
+#include "kernels/cuda/kv_write.h"
+#include "kernels/cuda/row_ops.h"
+#include "kernels/cuda/sample.h"
+#include "services/common/status_macros.h"
+
+namespace plumbline {
+namespace {
+
+constexpr int64_t kProductWorkspace = int64_t{32} << 20;
+constexpr int kSmallestContext = 256;
+
+// Contexts are bounded by powers of two, so that few graphs serve all.
+int ContextBound(int64_t longest, int64_t max_positions) {
+  int64_t bound = kSmallestContext;
+  while (bound < longest) bound *= 2;
+  return static_cast<int>(std::min(bound, std::max<int64_t>(longest, max_positions)));
+}
+
+void Tell(const ModelStep::OnPart& on_part, StepPart part) {
+  if (on_part) on_part(part);
+}
+
+}  // namespace
+
+ModelStep::Places::Places(const ModelStepOptions& options) {
+  const cuda::ModelDims& dims = options.dims;
+  const int64_t element = DtypeBytes(options.dtype);
+  const int64_t rows = options.limits.max_rows(), chunk = options.limits.chunk_rows;
+  Carver carver;
+  blob = carver.Take(StepLayout(options.limits, options.limits.max_chunks).bytes);
+  tokens = carver.Take(rows * int64_t{sizeof(int32_t)});
+  fed = carver.Take(options.slots * int64_t{sizeof(int32_t)});
+  hidden = carver.Take(rows * dims.hidden * element);
+  normed = carver.Take(rows * dims.hidden * element);
+  qkv = carver.Take(rows * dims.qkv_dim() * element);
+  attended = carver.Take(rows * dims.q_dim() * element);
+  projected = carver.Take(rows * dims.hidden * element);
+  exact_keys = carver.Take(rows * dims.kv_dim() * element);
+  exact_values = carver.Take(rows * dims.kv_dim() * element);
+  gate_up = carver.Take(chunk * 2 * dims.inner * element);
+  activated = carver.Take(chunk * dims.inner * element);
+  gathered = carver.Take(chunk * dims.hidden * element);
+  head_normed = carver.Take(chunk * dims.hidden * element);
+  logits = carver.Take(chunk * dims.vocab * element);
+  outcomes = carver.Take(rows * int64_t{sizeof(cuda::SampleOutcome)});
+  product_workspace = carver.Take(kProductWorkspace);
+  bytes = carver.total();
+}
+
+int64_t ModelStep::BytesNeeded(const ModelStepOptions& options) { return Places(options).bytes; }
+
+ModelStep::ModelStep(const ModelStepOptions& options, const CudaWeights* weights,
+                     cudaStream_t stream)
+    : options_(options), places_(options), weights_(weights), stream_(stream) {}
+
+absl::StatusOr<std::unique_ptr<ModelStep>> ModelStep::Create(const ModelStepOptions& options,
+                                                             const CudaWeights* weights,
+                                                             cudaStream_t stream) {
+  std::unique_ptr<ModelStep> step(new ModelStep(options, weights, stream));
+  PLUMB_ASSIGN_OR_RETURN(step->memory_, DeviceBuffer::Create(step->places_.bytes, "a step"));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cudaMemsetAsync(step->memory_.data(), 0, static_cast<size_t>(step->places_.bytes), stream),
+      "a step's memory"));
+  PLUMB_RETURN_IF_ERROR(step->CreateProducts());
+  PLUMB_RETURN_IF_ERROR(step->ReserveAttention(options.limits.chunk_rows, options.max_positions));
+  return step;
+}
+
+ModelStep::~ModelStep() {
+  for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+  if (cublas_ != nullptr) cublasLtDestroy(cublas_);
+}
+
+absl::Status ModelStep::CreateProducts() {
+  if (const cublasStatus_t status = cublasLtCreate(&cublas_); status != CUBLAS_STATUS_SUCCESS) {
+    return absl::UnavailableError(absl::StrCat("cublasLt cannot start: status ", status));
+  }
+  const cuda::ModelDims& dims = options_.dims;
+  const std::array<std::pair<int, int>, kProductCount> shapes = {
+      {{dims.hidden, dims.qkv_dim()},
+       {dims.q_dim(), dims.hidden},
+       {dims.hidden, 2 * dims.inner},
+       {dims.inner, dims.hidden},
+       {dims.hidden, dims.vocab}}};
+  for (int i = 0; i < kProductCount; ++i) {
+    std::string error;
+    products_[i] = cuda::Linear::Create(cublas_, options_.dtype, options_.limits.chunk_rows,
+                                        shapes[i].first, shapes[i].second, kProductWorkspace, &error);
+    if (products_[i] == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("no product of ", options_.limits.chunk_rows, " rows from ", shapes[i].first,
+                       " to ", shapes[i].second, " values: ", error));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string ModelStep::algorithms() const {
+  static constexpr const char* kNames[kProductCount] = {"qkv", "out", "gate_up", "down", "head"};
+  std::string text;
+  for (int i = 0; i < kProductCount; ++i) {
+    absl::StrAppend(&text, i == 0 ? "" : " ", kNames[i], "=[", products_[i]->algorithm(), "]");
+  }
+  return text;
+}
+
+// Graphs hold the old address, so they go with it.
+absl::Status ModelStep::ReserveAttention(int rows, int64_t context) {
+  const int64_t bytes =
+      cuda::AttentionWorkspaceBytes(options_.dims, rows, static_cast<int>(context));
+  if (bytes <= attention_workspace_.bytes()) return absl::OkStatus();
+  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(stream_), "waiting for a step"));
+  for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+  graphs_.clear();
+  attention_workspace_ = DeviceBuffer();
+  PLUMB_ASSIGN_OR_RETURN(
+      attention_workspace_,
+      DeviceBuffer::Create(bytes, absl::StrCat("attention of ", rows, " rows over ", context,
+                                               " positions")));
+  return absl::OkStatus();
+}
+
+cuda::StepTables ModelStep::Tables(int chunks) const {
+  const StepLayout layout(options_.limits, chunks);
+  const auto table = [&](int64_t offset) { return memory_.at(places_.blob + offset); };
+  cuda::StepTables tables;
+  tables.max_rows = layout.rows;
+  tables.max_runs = layout.runs;
+  tables.max_pages = sources_.max_pages;
+  tables.row_run = reinterpret_cast<const int32_t*>(table(layout.row_run));
+  tables.row_position = reinterpret_cast<const int32_t*>(table(layout.row_position));
+  tables.runs = reinterpret_cast<const cuda::Run*>(table(layout.run_table));
+  tables.pages = sources_.pages;
+  tables.raw_pages = sources_.raw_pages;
+  tables.plan_rules = sources_.plan_rules;
+  tables.rules = sources_.rules;
+  tables.frozen = sources_.frozen;
+  tables.max_groups = sources_.max_groups;
+  return tables;
+}
+
+cudaError_t ModelStep::Multiply(Product product, const void* x, int64_t weight, void* y) const {
+  return products_[product]->Run(x, weights_->at(weight), y, memory_.at(places_.product_workspace),
+                                 stream_);
+}
+
+absl::Status ModelStep::StartBody(const void* blob, int chunks, int64_t longest,
+                                  const OnLayer& on_layer, const OnPart& on_part) {
+  const StepLayout layout(options_.limits, chunks);
+  const int context = ContextBound(longest, options_.max_positions);
+  PLUMB_RETURN_IF_ERROR(ReserveAttention(layout.rows, context));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cudaMemcpyAsync(memory_.at(places_.blob), blob, static_cast<size_t>(layout.bytes),
+                      cudaMemcpyHostToDevice, stream_),
+      "uploading a step"));
+  if (on_layer || on_part) return LaunchBody(chunks, context, on_layer, on_part);
+  PLUMB_ASSIGN_OR_RETURN(const cudaGraphExec_t graph, Graph(chunks, context));
+  return CudaStatus(cudaGraphLaunch(graph, stream_), "replaying a step");
+}
+
+absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context) {
+  const auto key = std::make_pair(chunks, context);
+  if (const auto it = graphs_.find(key); it != graphs_.end()) return it->second;
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a step"));
+  const absl::Status launched = LaunchBody(chunks, context, nullptr, nullptr);
+  cudaGraph_t graph = nullptr;
+  const absl::Status ended =
+      CudaStatus(cudaStreamEndCapture(stream_, &graph), "recording a step");
+  cudaGraphExec_t replay = nullptr;
+  absl::Status status = launched.ok() ? ended : launched;
+  if (status.ok()) {
+    status = CudaStatus(cudaGraphInstantiate(&replay, graph, 0), "making a step's graph");
+  }
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  if (!status.ok()) return status;
+  return graphs_[key] = replay;
+}
+
+absl::Status ModelStep::LaunchBody(int chunks, int context, const OnLayer& on_layer,
+                                   const OnPart& on_part) {
+  const StepLayout layout(options_.limits, chunks);
+  const cuda::ModelDims& dims = options_.dims;
+  const auto* source =
+      reinterpret_cast<const int32_t*>(memory_.at(places_.blob + layout.source));
+  auto* tokens = reinterpret_cast<int32_t*>(memory_.at(places_.tokens));
+  const auto* fed = reinterpret_cast<const int32_t*>(memory_.at(places_.fed));
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(cuda::LaunchFeed(source, fed, layout.rows, dims.vocab, tokens, stream_), "tokens"));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cuda::LaunchEmbed(options_.dtype, weights_->at(weights_->layout.embedding), tokens,
+                        layout.rows, dims.hidden, memory_.at(places_.hidden), stream_),
+      "embedding"));
+  for (int layer = 0; layer < dims.layers; ++layer) {
+    PLUMB_RETURN_IF_ERROR(LaunchBlock(layer, chunks, context, on_layer, on_part));
+  }
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cuda::LaunchAdd(options_.dtype, memory_.at(places_.projected), layout.rows, dims.hidden,
+                      memory_.at(places_.hidden), stream_),
+      "residual"));
+  Tell(on_part, StepPart::kRowOps);
+  return absl::OkStatus();
+}
+
+absl::Status ModelStep::LaunchBlock(int layer, int chunks, int context, const OnLayer& on_layer,
+                                    const OnPart& on_part) {
+  const cuda::ModelDims& dims = options_.dims;
+  const WeightLayout::Layer& weights = weights_->layout.layers[layer];
+  const cuda::StepTables tables = Tables(chunks);
+  const int rows = tables.max_rows, chunk = options_.limits.chunk_rows;
+  const auto norm = [&](const void* added, int64_t weight) {
+    return cuda::LaunchAddNorm(options_.dtype, added, memory_.at(places_.hidden),
+                               weights_->at(weight), dims.norm_eps, rows, dims.hidden,
+                               memory_.at(places_.normed), stream_);
+  };
+  const void* projected = memory_.at(places_.projected);
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(norm(layer == 0 ? nullptr : projected, weights.attention_norm), "norm"));
+  Tell(on_part, StepPart::kRowOps);
+  for (int64_t row = 0; row < rows; row += chunk) {
+    PLUMB_RETURN_IF_ERROR(CudaStatus(Multiply(kQkv, Rows(places_.normed, row, dims.hidden),
+                                              weights.qkv, Rows(places_.qkv, row, dims.qkv_dim())),
+                                     "query, key and value products"));
+  }
+  Tell(on_part, StepPart::kProducts);
+  if (weights.qkv_bias >= 0) {
+    PLUMB_RETURN_IF_ERROR(CudaStatus(
+        cuda::LaunchAddBias(options_.dtype, weights_->at(weights.qkv_bias), rows, dims.qkv_dim(),
+                            memory_.at(places_.qkv), stream_),
+        "bias"));
+    Tell(on_part, StepPart::kRowOps);
+  }
+  cuda::KvWrite write;
+  write.dtype = options_.dtype;
+  write.dims = dims;
+  write.layer = layer;
+  write.step = tables;
+  write.pool = sources_.pool;
+  write.rope = sources_.rope;
+  write.qkv = memory_.at(places_.qkv);
+  write.exact_keys = memory_.at(places_.exact_keys);
+  write.exact_values = memory_.at(places_.exact_values);
+  PLUMB_RETURN_IF_ERROR(CudaStatus(cuda::LaunchKvWrite(write, stream_), "writing the cache"));
+  Tell(on_part, StepPart::kKvWrite);
+  if (on_layer) PLUMB_RETURN_IF_ERROR(on_layer(layer, write.qkv));
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(LaunchAttentionPart(layer, context, tables), "attention"));
+  Tell(on_part, StepPart::kAttention);
+  for (int64_t row = 0; row < rows; row += chunk) {
+    PLUMB_RETURN_IF_ERROR(CudaStatus(
+        Multiply(kAttentionOut, Rows(places_.attended, row, dims.q_dim()), weights.attention_out,
+                 Rows(places_.projected, row, dims.hidden)),
+        "attention's output product"));
+  }
+  Tell(on_part, StepPart::kProducts);
+  PLUMB_RETURN_IF_ERROR(CudaStatus(norm(projected, weights.mlp_norm), "norm"));
+  Tell(on_part, StepPart::kRowOps);
+  return CudaStatus(LaunchMlp(weights, chunks, on_part), "the feed-forward products");
+}
+
+cudaError_t ModelStep::LaunchAttentionPart(int layer, int context,
+                                           const cuda::StepTables& tables) {
+  cuda::Attention attention;
+  attention.dtype = options_.dtype;
+  attention.dims = options_.dims;
+  attention.layer = layer;
+  attention.scale = 1.0f / std::sqrt(static_cast<float>(options_.dims.head_dim));
+  attention.step = tables;
+  attention.pool = sources_.pool;
+  attention.rope = sources_.rope;
+  attention.qkv = memory_.at(places_.qkv);
+  attention.exact_keys = memory_.at(places_.exact_keys);
+  attention.exact_values = memory_.at(places_.exact_values);
+  attention.out = memory_.at(places_.attended);
+  attention.workspace = attention_workspace_.data();
+  attention.max_context = context;
+  return cuda::LaunchAttention(attention, stream_);
+}
+
+cudaError_t ModelStep::LaunchMlp(const WeightLayout::Layer& layer, int chunks,
+                                 const OnPart& on_part) {
+  const cuda::ModelDims& dims = options_.dims;
+  const int chunk = options_.limits.chunk_rows;
+  void* gate_up = memory_.at(places_.gate_up);
+  void* activated = memory_.at(places_.activated);
+  for (int64_t row = 0; row < int64_t{chunks} * chunk; row += chunk) {
+    cudaError_t error =
+        Multiply(kGateUp, Rows(places_.normed, row, dims.hidden), layer.gate_up, gate_up);
+    if (error != cudaSuccess) return error;
+    Tell(on_part, StepPart::kProducts);
+    error = cuda::LaunchSiluMul(options_.dtype, gate_up, chunk, dims.inner, activated, stream_);
+    if (error != cudaSuccess) return error;
+    Tell(on_part, StepPart::kRowOps);
+    error = Multiply(kDown, activated, layer.down, Rows(places_.projected, row, dims.hidden));
+    if (error != cudaSuccess) return error;
+    Tell(on_part, StepPart::kProducts);
+  }
+  return cudaSuccess;
+}
+
+absl::Status ModelStep::StartHead(int chunks, int first, const OnPart& on_part) {
+  const StepLayout layout(options_.limits, chunks);
+  const cuda::ModelDims& dims = options_.dims;
+  const int rows = options_.limits.chunk_rows;
+  const auto* task_row =
+      reinterpret_cast<const int32_t*>(memory_.at(places_.blob + layout.task_row)) + first;
+  const auto* tasks =
+      reinterpret_cast<const cuda::SampleTask*>(memory_.at(places_.blob + layout.tasks)) + first;
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cuda::LaunchGather(options_.dtype, memory_.at(places_.hidden), task_row, rows, dims.hidden,
+                         memory_.at(places_.gathered), stream_),
+      "gathering rows"));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cuda::LaunchAddNorm(options_.dtype, nullptr, memory_.at(places_.gathered),
+                          weights_->at(weights_->layout.final_norm), dims.norm_eps, rows,
+                          dims.hidden, memory_.at(places_.head_normed), stream_),
+      "norm"));
+  Tell(on_part, StepPart::kRowOps);
+  PLUMB_RETURN_IF_ERROR(CudaStatus(Multiply(kHead, memory_.at(places_.head_normed),
+                                            weights_->layout.head, memory_.at(places_.logits)),
+                                   "the head's product"));
+  Tell(on_part, StepPart::kProducts);
+  auto* outcomes =
+      reinterpret_cast<cuda::SampleOutcome*>(memory_.at(places_.outcomes)) + first;
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cuda::LaunchSample(options_.dtype, logits(), rows, dims.vocab, tasks, outcomes,
+                         reinterpret_cast<int32_t*>(memory_.at(places_.fed)), stream_),
+      "sampling"));
+  Tell(on_part, StepPart::kSampling);
+  return absl::OkStatus();
+}
+
+}  // namespace plumbline

@@ -1,0 +1,120 @@
+// The launches of one step: embedding and blocks of all its rows ("body"), and the logits of up to
+// one chunk of gathered rows ("head"). The body is a recorded graph for each number of chunks and
+// bound of the context; everything else that changes is read from the step's tables.
+#pragma once
+
+#include <cublasLt.h>
+
+#include <array>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/step.h"
+#include "services/engine/cuda/cuda_weights.h"
+#include "services/engine/cuda/device_memory.h"
+#include "services/engine/cuda/step_blob.h"
+
+namespace plumbline {
+
+// What the time of a step goes to.
+enum class StepPart { kProducts, kAttention, kKvWrite, kRowOps, kSampling, kParts };
+
+struct ModelStepOptions {
+  cuda::ModelDims dims;
+  cuda::Dtype dtype = cuda::Dtype::kBf16;
+  StepLimits limits;
+  int slots = 0;              // of sequences
+  int64_t max_positions = 0;  // of one sequence
+};
+
+// Tables that the step reads and others own.
+struct StepSources {
+  cuda::KvPool pool;
+  const int32_t* pages = nullptr;
+  const int32_t* raw_pages = nullptr;
+  int max_pages = 0;
+  const int32_t* plan_rules = nullptr;
+  const cuda::TensorRule* rules = nullptr;
+  float* frozen = nullptr;
+  int max_groups = 0;
+  cuda::RopeTables rope;
+};
+
+class ModelStep {
+ public:
+  // Between the parts of a body that is launched, not replayed.
+  using OnPart = std::function<void(StepPart finished)>;
+  // After a block's keys and values are written: [rows, qkv_dim] with queries and keys before the
+  // rotation.
+  using OnLayer = std::function<absl::Status(int layer, const void* qkv)>;
+
+  // Bytes of GPU memory that Create takes, the workspace of attention over long contexts apart.
+  static int64_t BytesNeeded(const ModelStepOptions& options);
+  // `weights` outlives it. InvalidArgument: no product of these sizes.
+  static absl::StatusOr<std::unique_ptr<ModelStep>> Create(const ModelStepOptions& options,
+                                                           const CudaWeights* weights,
+                                                           cudaStream_t stream);
+  ~ModelStep();
+
+  // Sources are fixed before the first step.
+  void set_sources(const StepSources& sources) { sources_ = sources; }
+
+  // Starts the upload of a filled block and the blocks of the model over its rows. longest: highest
+  // number of positions that a row attends to. With a hook the launches are not recorded.
+  absl::Status StartBody(const void* blob, int chunks, int64_t longest, const OnLayer& on_layer,
+                         const OnPart& on_part);
+  // The head over tasks [first, first + chunk_rows) of the step's block, into logits() and
+  // outcomes() from the same index on.
+  absl::Status StartHead(int chunks, int first, const OnPart& on_part);
+
+  const void* logits() const { return memory_.at(places_.logits); }  // [chunk_rows, vocab]
+  const cuda::SampleOutcome* outcomes() const {
+    return reinterpret_cast<const cuda::SampleOutcome*>(memory_.at(places_.outcomes));
+  }
+  // The algorithms of the products, for the numerics class.
+  std::string algorithms() const;
+  int64_t graphs() const { return static_cast<int64_t>(graphs_.size()); }
+
+ private:
+  // Offsets of the working memory.
+  struct Places {
+    explicit Places(const ModelStepOptions& options);
+    int64_t blob, tokens, fed, hidden, normed, qkv, attended, projected, exact_keys, exact_values;
+    int64_t gate_up, activated, gathered, head_normed, logits, outcomes, product_workspace;
+    int64_t bytes;
+  };
+  enum Product { kQkv, kAttentionOut, kGateUp, kDown, kHead, kProductCount };
+
+  ModelStep(const ModelStepOptions& options, const CudaWeights* weights, cudaStream_t stream);
+  absl::Status CreateProducts();
+  absl::Status ReserveAttention(int rows, int64_t context);
+  absl::Status LaunchBody(int chunks, int context, const OnLayer& on_layer, const OnPart& on_part);
+  absl::Status LaunchBlock(int layer, int chunks, int context, const OnLayer& on_layer,
+                           const OnPart& on_part);
+  cudaError_t LaunchAttentionPart(int layer, int context, const cuda::StepTables& tables);
+  cudaError_t LaunchMlp(const WeightLayout::Layer& layer, int chunks, const OnPart& on_part);
+  cudaError_t Multiply(Product product, const void* x, int64_t weight, void* y) const;
+  absl::StatusOr<cudaGraphExec_t> Graph(int chunks, int context);
+  cuda::StepTables Tables(int chunks) const;
+  char* Rows(int64_t place, int64_t row, int64_t width) const {
+    return memory_.at(place + row * width * DtypeBytes(options_.dtype));
+  }
+
+  const ModelStepOptions options_;
+  const Places places_;
+  const CudaWeights* const weights_;
+  const cudaStream_t stream_;
+  StepSources sources_;
+  DeviceBuffer memory_, attention_workspace_;
+  cublasLtHandle_t cublas_ = nullptr;
+  std::array<std::unique_ptr<cuda::Linear>, kProductCount> products_;
+  std::map<std::pair<int, int>, cudaGraphExec_t> graphs_;  // by chunks and context
+};
+
+}  // namespace plumbline
