@@ -1,0 +1,336 @@
+// Throughput of the GPU engine on the shape of Llama-3.1-8B with random bf16 weights made on the
+// device: tokens a second, what a step's time goes to, and its floor (the same products alone, and
+// the bytes of keys and values over the measured copy bandwidth).
+//
+//   gpu_engine_bench [--layers N] [--running N,N] [--new N] [--prompt N] [--plans fp|mixed] ...
+//
+// Prints one JSON object a line.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "kernels/bf16.h"
+#include "services/common/status_macros.h"
+#include "services/engine/batch/batch_engine.h"
+#include "services/engine/cuda/cuda_parts.h"
+#include "services/quant/plan_parser.h"
+
+namespace plumbline {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double Seconds(Clock::time_point since) {
+  return std::chrono::duration<double>(Clock::now() - since).count();
+}
+
+struct Settings {
+  int layers = 32, prompt = 64, answer = 256;
+  std::vector<int> running = {256, 512};
+  std::vector<std::string> plans = {"*:fp"};
+  std::vector<int> chunks = {0};  // 0 = 256 up to 256 running, else 512
+};
+
+void Check(const absl::Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "%s\n", status.ToString().c_str());
+  std::exit(1);
+}
+void Check(cudaError_t error) { Check(CudaStatus(error, "bench")); }
+
+ModelConfig Llama8B(int layers) {
+  ModelConfig config;
+  config.family = "llama";
+  config.num_layers = layers;
+  config.num_heads = 32;
+  config.num_kv_heads = 8;
+  config.head_dim = 128;
+  config.hidden_size = 4096;
+  config.intermediate_size = 14336;
+  config.vocab_size = 128256;
+  config.max_context = 131072;
+  config.rope_theta = 500000;
+  return config;
+}
+
+// Normal values of deviation 0.02 (matrices) and ones (norms): a block of random values is laid
+// over each matrix from another place every time.
+absl::Status FillRandom(const CudaWeights& weights) {
+  constexpr int64_t kBlock = int64_t{1} << 25;
+  std::vector<Bf16> block(kBlock);
+  std::mt19937 random(7);
+  for (Bf16& value : block) {
+    const uint32_t a = random(), b = random();
+    const float sum = static_cast<float>(a & 0xffff) + static_cast<float>(a >> 16) +
+                      static_cast<float>(b & 0xffff) + static_cast<float>(b >> 16);
+    value = kernels::ToBf16((sum / 65536.0f - 2.0f) * 0.02f * 1.732f);
+  }
+  PLUMB_ASSIGN_OR_RETURN(const DeviceBuffer source, DeviceBuffer::Create(kBlock * 2, "values"));
+  Check(cudaMemcpy(source.data(), block.data(), kBlock * 2, cudaMemcpyHostToDevice));
+  const std::vector<Bf16> ones(16384, kernels::ToBf16(1.0f));
+  for (const WeightLayout::Piece& piece : weights.layout.pieces) {
+    char* to = weights.memory.at(piece.offset);
+    if (piece.shape.size() == 1) {
+      Check(cudaMemcpy(to, ones.data(), piece.count * 2, cudaMemcpyHostToDevice));
+      continue;
+    }
+    for (int64_t done = 0; done < piece.count;) {
+      const int64_t begin = (random() % (kBlock / 2)) & ~int64_t{7};
+      const int64_t count = std::min(kBlock - begin, piece.count - done);
+      Check(cudaMemcpyAsync(to + done * 2, source.at(begin * 2), count * 2,
+                            cudaMemcpyDeviceToDevice));
+      done += count;
+    }
+  }
+  return CudaStatus(cudaDeviceSynchronize(), "random weights");
+}
+
+// Bytes read and written a second by a copy on the device.
+double CopyBandwidth() {
+  constexpr int64_t kBytes = int64_t{2} << 30;
+  auto from = DeviceBuffer::Create(kBytes, "copy"), to = DeviceBuffer::Create(kBytes, "copy");
+  Check(from.status());
+  Check(to.status());
+  double best = 0;
+  for (int i = 0; i < 6; ++i) {
+    Check(cudaDeviceSynchronize());
+    const auto start = Clock::now();
+    for (int j = 0; j < 4; ++j) {
+      Check(cudaMemcpyAsync(to->data(), from->data(), kBytes, cudaMemcpyDeviceToDevice));
+    }
+    Check(cudaDeviceSynchronize());
+    best = std::max(best, 4 * 2.0 * kBytes / Seconds(start));
+  }
+  return best;
+}
+
+// Milliseconds of each part of a step, of steps that are launched part by part.
+class PartTimes {
+ public:
+  explicit PartTimes(cudaStream_t stream) : stream_(stream) { Begin(); }
+  ~PartTimes() {
+    for (cudaEvent_t event : events_) cudaEventDestroy(event);
+  }
+  void Begin() { Mark(StepPart::kParts); }
+  void Mark(StepPart part) {
+    cudaEvent_t event;
+    Check(cudaEventCreate(&event));
+    Check(cudaEventRecord(event, stream_));
+    events_.push_back(event);
+    parts_.push_back(part);
+  }
+  std::array<double, static_cast<int>(StepPart::kParts)> Sum() {
+    Check(cudaDeviceSynchronize());
+    std::array<double, static_cast<int>(StepPart::kParts)> sums{};
+    for (size_t i = 1; i < events_.size(); ++i) {
+      if (parts_[i] == StepPart::kParts) continue;
+      float ms = 0;
+      Check(cudaEventElapsedTime(&ms, events_[i - 1], events_[i]));
+      sums[static_cast<int>(parts_[i])] += ms;
+    }
+    return sums;
+  }
+
+ private:
+  cudaStream_t stream_;
+  std::vector<cudaEvent_t> events_;
+  std::vector<StepPart> parts_;
+};
+
+// One step's products alone, over the weights that the engine holds, in milliseconds.
+double ProductsAlone(const CudaForward& forward, int rows) {
+  const CudaWeights& weights = forward.weights();
+  const cuda::ModelDims dims = forward.dims();
+  constexpr int64_t kWorkspace = int64_t{32} << 20;
+  auto x = DeviceBuffer::Create(int64_t{rows} * dims.inner * 2, "x");
+  auto y = DeviceBuffer::Create(int64_t{rows} * dims.vocab * 2, "y");
+  auto workspace = DeviceBuffer::Create(kWorkspace, "workspace");
+  for (const auto* buffer : {&x, &y, &workspace}) Check(buffer->status());
+  // Values of a usual size: power, and with it the clock, depend on them.
+  Check(cudaMemcpy(x->data(), weights.memory.at(weights.layout.layers[0].gate_up), x->bytes(),
+                   cudaMemcpyDeviceToDevice));
+  cublasLtHandle_t handle;
+  if (cublasLtCreate(&handle) != CUBLAS_STATUS_SUCCESS) std::exit(1);
+  std::string error;
+  const auto make = [&](int in, int out) {
+    auto made = cuda::Linear::Create(handle, cuda::Dtype::kBf16, rows, in, out, kWorkspace, &error);
+    if (made == nullptr) Check(absl::InternalError(error));
+    return made;
+  };
+  const auto qkv = make(dims.hidden, dims.qkv_dim()), out = make(dims.q_dim(), dims.hidden),
+             gate_up = make(dims.hidden, 2 * dims.inner), down = make(dims.inner, dims.hidden),
+             head = make(dims.hidden, dims.vocab);
+  const auto run = [&](const auto& product, int64_t weight) {
+    Check(product->Run(x->data(), weights.memory.at(weight), y->data(), workspace->data(),
+                       forward.stream()));
+  };
+  double best = 1e9;
+  for (int i = 0; i < 8; ++i) {
+    PartTimes times(forward.stream());
+    for (const WeightLayout::Layer& layer : weights.layout.layers) {
+      run(qkv, layer.qkv);
+      run(out, layer.attention_out);
+      run(gate_up, layer.gate_up);
+      run(down, layer.down);
+    }
+    run(head, weights.layout.head);
+    times.Mark(StepPart::kProducts);
+    best = std::min(best, times.Sum()[static_cast<int>(StepPart::kProducts)]);
+  }
+  cublasLtDestroy(handle);
+  return best;
+}
+
+std::vector<LayerFormat> LayersOf(const std::string& plan, const ModelShape& shape) {
+  auto parsed = ParsePlan(plan);
+  Check(parsed.status());
+  auto layers = parsed->Resolve(shape.num_layers, shape.num_kv_heads, shape.head_dim);
+  Check(layers.status());
+  return *layers;
+}
+
+void Submit(const Settings& settings, const std::vector<std::string>& plans, int count,
+            Engine* engine) {
+  std::mt19937 random(3);
+  for (int i = 0; i < count; ++i) {
+    SequenceRequest request;
+    request.id = static_cast<uint64_t>(i) + 1;
+    for (int j = 0; j < settings.prompt; ++j) {
+      request.prompt_tokens.push_back(static_cast<int32_t>(random() % 128000));
+    }
+    request.layers = LayersOf(plans[i % plans.size()], engine->shape());
+    request.max_new_tokens = settings.answer;
+    Check(engine->Submit(std::move(request)));
+  }
+}
+
+int64_t StepAll(Engine* engine) {
+  int64_t tokens = 0;
+  while (engine->active() > 0) {
+    auto finished = engine->Step();
+    Check(finished.status());
+    for (const SequenceResult& result : *finished) {
+      tokens += static_cast<int64_t>(result.tokens.size());
+    }
+  }
+  return tokens;
+}
+
+void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
+  EngineOptions options;
+  options.dtype = ComputeDtype::kBf16;
+  options.max_running = running;
+  options.kv_pool_bytes = 0;
+  CudaOptions cuda;
+  cuda.chunk_rows = chunk != 0 ? chunk : running <= 256 ? 256 : 512;
+  cuda.max_positions = 1024;
+  const ModelConfig config = Llama8B(settings.layers);
+  const auto load_start = Clock::now();
+  auto created = CreateCudaForward(config, options, cuda, FillRandom);
+  Check(created.status());
+  CudaForward* forward = created->get();
+  const double load_seconds = Seconds(load_start);
+  auto engine =
+      CreateBatchEngine(*std::move(created), SchedulerOptionsOf(*forward, options, cuda));
+  const int rows = cuda.chunk_rows;
+  const int chunks = (running + rows - 1) / rows;
+  const double products = ProductsAlone(*forward, rows) * chunks;
+  std::printf("{\"numerics\": \"%s\"}\n", engine->numerics_class().c_str());
+  std::vector<std::vector<std::string>> mixes;
+  for (const std::string& plan : settings.plans) mixes.push_back(absl::StrSplit(plan, ';'));
+  Submit(settings, {"*:fp"}, 8, engine.get());  // records graphs, wakes the clocks
+  StepAll(engine.get());
+  for (const auto& mix : mixes) {
+    Submit(settings, mix, running, engine.get());
+    const auto start = Clock::now();
+    const int64_t steps_before = engine->stats().steps;
+    const int64_t tokens = StepAll(engine.get());
+    const double all = Seconds(start);
+    const double middle_context = settings.prompt + settings.answer / 2.0;
+    const double kv_ms = running * middle_context * 4.0 * config.num_kv_heads * config.head_dim *
+                         config.num_layers / bandwidth * 1e3;
+    std::printf(
+        "{\"running\": %d, \"chunk\": %d, \"mix\": \"%s\", \"prompt\": %d, \"answer\": %d, "
+        "\"tokens_per_s\": %.0f, \"seconds\": %.3f, \"steps\": %lld, \"ms_per_step\": %.3f, "
+        "\"products_ms\": %.3f, \"kv_ms\": %.3f, \"floor_ms\": %.3f, \"load_s\": %.2f}\n",
+        running, rows, mix.front().c_str(), settings.prompt, settings.answer, tokens / all, all,
+        static_cast<long long>(engine->stats().steps - steps_before), all * 1e3 / settings.answer,
+        products, kv_ms, products + kv_ms, load_seconds);
+    // The same again, part by part, round the middle of the answers.
+    Submit(settings, mix, running, engine.get());
+    const auto step_to = [&](int64_t steps) {
+      for (int64_t i = 0; i < steps && engine->active() > 0; ++i) Check(engine->Step().status());
+    };
+    step_to((running * settings.prompt + cuda.wave_rows - 1) / cuda.wave_rows + 2 +
+            settings.answer / 2);
+    constexpr int kTimedSteps = 8;
+    const auto graph_start = Clock::now();
+    step_to(kTimedSteps);
+    const double graph_ms = Seconds(graph_start) * 1e3 / kTimedSteps;
+    Check(cudaStreamSynchronize(forward->stream()));
+    PartTimes times(forward->stream());
+    forward->set_on_part([&](StepPart part) { times.Mark(part); });
+    for (int i = 0; i < kTimedSteps; ++i) {
+      times.Begin();
+      step_to(1);
+    }
+    forward->set_on_part(nullptr);
+    const auto sums = times.Sum();
+    std::printf(
+        "{\"running\": %d, \"mix\": \"%s\", \"step_ms\": %.3f, \"floor_ms\": %.3f, \"parts_ms\": "
+        "{\"products\": %.3f, \"attention\": %.3f, \"kv_write\": %.3f, \"row_ops\": %.3f, "
+        "\"sampling\": %.3f}}\n",
+        running, mix.front().c_str(), graph_ms, products + kv_ms, sums[0] / kTimedSteps,
+        sums[1] / kTimedSteps, sums[2] / kTimedSteps, sums[3] / kTimedSteps,
+        sums[4] / kTimedSteps);
+    std::fflush(stdout);
+    StepAll(engine.get());
+  }
+}
+
+}  // namespace
+}  // namespace plumbline
+
+int main(int argc, char** argv) {
+  plumbline::Settings settings;
+  const auto numbers = [](const char* text) {
+    std::vector<int> values;
+    for (const absl::string_view part : absl::StrSplit(text, ',')) {
+      int value = 0;
+      if (absl::SimpleAtoi(part, &value)) values.push_back(value);
+    }
+    return values;
+  };
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string name = argv[i];
+    const std::vector<int> values = numbers(argv[i + 1]);
+    if (name == "--layers") settings.layers = values.at(0);
+    if (name == "--prompt") settings.prompt = values.at(0);
+    if (name == "--new") settings.answer = values.at(0);
+    if (name == "--running") settings.running = values;
+    if (name == "--chunk") settings.chunks = values;
+    // Mixes apart by '/', the plans of one by ';'.
+    if (name == "--plans") settings.plans = absl::StrSplit(argv[i + 1], '/');
+  }
+  if (plumbline::CountGpus() == 0) {
+    std::puts("SKIPPED: no GPU");
+    return 0;
+  }
+  plumbline::Check(cudaSetDevice(0));
+  const double bandwidth = plumbline::CopyBandwidth();
+  std::printf("{\"copy_bytes_per_s\": %.4g}\n", bandwidth);
+  for (const int chunk : settings.chunks) {
+    for (const int running : settings.running) {
+      plumbline::Bench(settings, running, chunk, bandwidth);
+    }
+  }
+  return 0;
+}

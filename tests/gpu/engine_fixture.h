@@ -1,0 +1,125 @@
+// Runs requests through the GPU engine and the CPU engine over tiny random bundles.
+#pragma once
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "services/engine/cuda/cuda_engine.h"
+#include "tests/unit/engine/engine_fixture.h"
+
+namespace plumbline::testing {
+
+// Sizes that the GPU's kernels have: products in steps of 8, heads of 64 and more.
+inline TinyModel GpuModel() {
+  TinyModel model;
+  model.head_dim = 64;
+  model.hidden = 256;
+  model.inner = 448;
+  model.vocab = 504;
+  return model;
+}
+inline TinyModel GpuQwen() {
+  TinyModel model = GpuModel();
+  model.family = "qwen2";
+  model.kv_heads = 1;
+  return model;
+}
+inline TinyModel GpuUntied() {
+  TinyModel model = GpuModel();
+  model.tied = false;
+  model.llama3_rope = true;
+  model.heads = 6;
+  model.kv_heads = 3;
+  model.head_dim = 128;
+  model.layers = 3;
+  return model;
+}
+
+struct GpuVariant {
+  const char* name;
+  TinyModel model;
+  ComputeDtype dtype;
+};
+inline void PrintTo(const GpuVariant& variant, std::ostream* out) { *out << variant.name; }
+
+inline std::vector<GpuVariant> GpuVariants() {
+  return {{"llama_fp32", GpuModel(), ComputeDtype::kF32},
+          {"llama_bf16", GpuModel(), ComputeDtype::kBf16},
+          {"qwen2_fp32", GpuQwen(), ComputeDtype::kF32},
+          {"qwen2_bf16", GpuQwen(), ComputeDtype::kBf16},
+          {"untied_llama3_fp32", GpuUntied(), ComputeDtype::kF32},
+          {"untied_llama3_bf16", GpuUntied(), ComputeDtype::kBf16}};
+}
+
+struct GpuOptions {
+  ComputeDtype dtype = ComputeDtype::kF32;
+  int max_running = 256;
+  int chunk_rows = 256;
+  int64_t wave_rows = 2048;
+  int64_t pool_bytes = int64_t{1} << 30;
+};
+
+inline absl::StatusOr<std::unique_ptr<Engine>> TryOpenGpu(const std::string& dir,
+                                                          const GpuOptions& gpu = {}) {
+  EngineOptions options;
+  options.bundle_dir = dir;
+  options.dtype = gpu.dtype;
+  options.max_running = gpu.max_running;
+  options.kv_pool_bytes = gpu.pool_bytes;
+  options.threads = 4;
+  CudaOptions cuda;
+  cuda.chunk_rows = gpu.chunk_rows;
+  cuda.wave_rows = gpu.wave_rows;
+  return CreateCudaEngine(options, cuda);
+}
+
+inline std::unique_ptr<Engine> OpenGpu(const TinyBundle& bundle, const GpuOptions& gpu = {}) {
+  auto engine = TryOpenGpu(bundle.dir(), gpu);
+  EXPECT_THAT(engine, IsOk());
+  return engine.ok() ? std::move(engine).value() : nullptr;
+}
+
+inline std::unique_ptr<Engine> OpenCpu(const TinyBundle& bundle, ComputeDtype dtype) {
+  EngineOptions options;
+  options.dtype = dtype;
+  return OpenEngine(bundle, options);
+}
+
+// All formats that the CPU engine's invariance is shown on, and what else the grammar has.
+inline const std::vector<std::string>& GpuPlans() {
+  static const auto& plans = *new std::vector<std::string>{
+      "*:fp",
+      "*:int4.asym.token",
+      "*:fp,2:int3.sym.tensor",
+      "*:int3.sym.group16",
+      "*:int4.sym.channel.prompt",
+      "*:int8.asym.token.post|fp",
+      "*:fp|fp8_e4m3",
+      "*:int4.affine.channel.window16x8.post.perhead.exact|"
+      "int4.affine.group16.window16.perhead.exact",
+      "*:int3.sym.tensor",
+      "*:int8.asym.token.post|fp8_e4m3",
+      "*:int3.asym.token.sink4.hadamard",
+      "*:int4.asym.token.exact",
+      "*:int2.asym.tensor.prompt|int4.sym.tensor.perhead",
+      "*:int4.affine.channel.window16x8|int4.affine.token.window16.sink4",
+      "*:int5.asym.token.native.s16|int6.affine.group32.sb16",
+      "*:fp8_e5m2.torchcast|int8.sym.tensor.ch(1+5+9)",
+      "*:int2.sym.tensor.heads(0)",
+      "*:fp,1:int4.sym.tensor.exact.post"};
+  return plans;
+}
+
+// Prints why and skips the test where there is no GPU.
+#define SKIP_WITHOUT_GPU()                                            \
+  do {                                                                \
+    if (::plumbline::CountGpus() == 0) {                              \
+      std::puts("SKIPPED: no GPU");                                   \
+      GTEST_SKIP() << "no GPU on this machine";                       \
+    }                                                                 \
+  } while (false)
+
+}  // namespace plumbline::testing

@@ -1,0 +1,175 @@
+// On the GPU as on the CPU: a sequence's tokens and logit bits depend on its request alone.
+#include <algorithm>
+#include <random>
+
+#include "tests/gpu/engine_fixture.h"
+
+namespace plumbline {
+namespace {
+
+using ::plumbline::testing::GpuOptions;
+using ::plumbline::testing::GpuPlans;
+using ::plumbline::testing::GpuVariant;
+using ::plumbline::testing::GpuVariants;
+using ::plumbline::testing::OpenGpu;
+using ::plumbline::testing::Prompt;
+using ::plumbline::testing::Request;
+using ::plumbline::testing::RunAll;
+using ::plumbline::testing::RunOne;
+using ::plumbline::testing::TinyBundle;
+using Results = std::map<uint64_t, SequenceResult>;
+
+constexpr int kCells = 540;
+
+// Mixed lengths and plans; every third is sampled (every ninth from a nucleus), some have noise,
+// some score their prompt.
+std::vector<SequenceRequest> Mix(const Engine& engine) {
+  std::vector<SequenceRequest> requests;
+  for (uint64_t id = 0; id < kCells; ++id) {
+    const int length = 1 + static_cast<int>(id * 13 % 90);
+    SequenceRequest request = Request(engine, id, Prompt(length, id % 11 + 1, 504),
+                                      GpuPlans()[id % GpuPlans().size()], 4 + id % 9);
+    if (id % 3 == 2) {
+      request.sampling.temperature = 0.9;
+      request.sampling.top_p = id % 9 == 8 ? 0.95 : 1;
+      request.sampling.stream = id;
+    }
+    if (id % 7 == 3) request.jitter_seed = id;
+    if (id % 5 == 4 && length > 3) request.score_from = length / 2;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+// How many sequences differ in any bit that is compared.
+int Differences(const Results& a, const Results& b) {
+  EXPECT_EQ(a.size(), b.size());
+  int different = 0;
+  for (const auto& [id, result] : a) {
+    const auto it = b.find(id);
+    const bool same = it != b.end() && result.tokens == it->second.tokens &&
+                      result.logit_digest == it->second.logit_digest &&
+                      result.finish_reason == it->second.finish_reason &&
+                      result.nll_sum == it->second.nll_sum &&
+                      result.kv_elements == it->second.kv_elements &&
+                      result.kv_elements_quantized == it->second.kv_elements_quantized;
+    if (same) continue;
+    if (++different <= 5) {
+      ADD_FAILURE() << "sequence " << id << " (" << GpuPlans()[id % GpuPlans().size()]
+                    << ") differs";
+    }
+  }
+  return different;
+}
+
+class EngineInvarianceTest : public ::testing::TestWithParam<GpuVariant> {
+ protected:
+  void SetUp() override { SKIP_WITHOUT_GPU(); }
+  EngineInvarianceTest() : bundle_(GetParam().model) {}
+
+  std::unique_ptr<Engine> Open(int max_running, int64_t wave_rows = 2048,
+                               int64_t pool = int64_t{1} << 30) {
+    GpuOptions options;
+    options.dtype = GetParam().dtype;
+    options.max_running = max_running;
+    options.wave_rows = wave_rows;
+    options.pool_bytes = pool;
+    return OpenGpu(bundle_, options);
+  }
+
+  Results Alone() {
+    auto engine = Open(1);
+    Results results;
+    for (SequenceRequest& request : Mix(*engine)) {
+      const uint64_t id = request.id;
+      results[id] = RunOne(engine.get(), std::move(request));
+    }
+    return results;
+  }
+
+  TinyBundle bundle_;
+};
+
+TEST_P(EngineInvarianceTest, AnyCompanyOrderOccupancyAndWaveGiveTheBitsOfEachSequenceAlone) {
+  const Results alone = Alone();
+  ASSERT_EQ(alone.size(), size_t{kCells});
+  {
+    auto engine = Open(256);
+    EXPECT_EQ(Differences(alone, RunAll(engine.get(), Mix(*engine))), 0) << "together";
+    EXPECT_EQ(Differences(alone, RunAll(engine.get(), Mix(*engine))), 0) << "again, refilled";
+  }
+  {
+    auto engine = Open(37);
+    std::vector<SequenceRequest> requests = Mix(*engine);
+    std::shuffle(requests.begin(), requests.end(), std::mt19937(5));
+    EXPECT_EQ(Differences(alone, RunAll(engine.get(), std::move(requests))), 0) << "shuffled, 37";
+  }
+  {
+    auto engine = Open(100, /*wave_rows=*/1);
+    EXPECT_EQ(Differences(alone, RunAll(engine.get(), Mix(*engine))), 0) << "prompts in step";
+  }
+  {
+    auto engine = Open(256, 2048, /*pool=*/3000000);
+    EXPECT_EQ(Differences(alone, RunAll(engine.get(), Mix(*engine))), 0) << "a small pool";
+  }
+}
+
+// Digests make the host wait for every step; without them the device runs ahead.
+TEST_P(EngineInvarianceTest, RunningAheadOfTheHostChangesNoToken) {
+  const auto tokens = [](Engine* engine, bool digests) {
+    std::vector<SequenceRequest> requests = Mix(*engine);
+    for (SequenceRequest& request : requests) {
+      request.want_logit_digest = digests;
+      request.sampling.top_p = 1;
+    }
+    std::map<uint64_t, std::vector<int32_t>> answers;
+    for (auto& [id, result] : RunAll(engine, std::move(requests))) answers[id] = result.tokens;
+    return answers;
+  };
+  auto engine = Open(64);
+  EXPECT_EQ(tokens(engine.get(), true), tokens(engine.get(), false));
+}
+
+TEST_P(EngineInvarianceTest, LateArrivalsCancelledNeighboursAndVerdictsChangeNothing) {
+  auto alone_engine = Open(256);
+  const Results alone = RunAll(alone_engine.get(), Mix(*alone_engine));
+  auto engine = Open(40);
+  std::vector<SequenceRequest> requests = Mix(*engine);
+  for (SequenceRequest& request : requests) {
+    request.want_logit_digest = false;
+    if (request.id % 4 == 0) {
+      request.verdict_decided = [seen = 0](int32_t) mutable { return ++seen == 3; };
+    }
+  }
+  Results results;
+  uint64_t filler = 1000;
+  for (size_t next = 0, step = 0; next < requests.size() || engine->active() > 0; ++step) {
+    for (int i = 0; i < 3 && next < requests.size(); ++i) {
+      ASSERT_OK(engine->Submit(std::move(requests[next++])));
+    }
+    if (step % 5 == 0 && next < requests.size()) {
+      ++filler;
+      ASSERT_OK(engine->Submit(Request(*engine, filler, Prompt(40, filler, 504), "*:fp", 50)));
+    }
+    if (step % 5 == 3 && filler > 1000) (void)engine->Cancel(filler);
+    auto finished = engine->Step();
+    ASSERT_OK(finished.status());
+    for (SequenceResult& result : *finished) results[result.id] = std::move(result);
+  }
+  int compared = 0;
+  for (const auto& [id, result] : alone) {
+    ASSERT_TRUE(results.count(id) > 0) << id;
+    std::vector<int32_t> expected = result.tokens;
+    if (id % 4 == 0 && expected.size() > 3) expected.resize(3);
+    EXPECT_EQ(results[id].tokens, expected) << "sequence " << id;
+    EXPECT_EQ(results[id].nll_sum, result.nll_sum) << "sequence " << id;
+    ++compared;
+  }
+  EXPECT_EQ(compared, kCells);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, EngineInvarianceTest, ::testing::ValuesIn(GpuVariants()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace plumbline
