@@ -1,0 +1,286 @@
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_bf16.cuh"
+#include "kernels/cuda/attention_f32.cuh"
+#include "kernels/cuda/attention_tile.cuh"
+
+namespace plumbline::cuda {
+namespace {
+
+// Where partial results lie: [row, head, split], sums and then (max, total).
+struct Partials {
+  float* sums;
+  float2* states;
+  int splits, heads, head_dim;
+
+  __host__ __device__ Partials(const Attention& args, int split_count)
+      : sums(static_cast<float*>(args.workspace)),
+        splits(split_count),
+        heads(args.dims.heads),
+        head_dim(args.dims.head_dim) {
+    states = reinterpret_cast<float2*>(sums + Index(args.step.max_rows, 0, 0) * head_dim);
+  }
+  __host__ __device__ int64_t Index(int row, int head, int split) const {
+    return (int64_t{row} * heads + head) * splits + split;
+  }
+};
+
+__device__ void StorePair(float* out, float2 value) { *reinterpret_cast<float2*>(out) = value; }
+__device__ void StorePair(__nv_bfloat16* out, float2 value) {
+  *reinterpret_cast<uint32_t*>(out) = PackBf16(value.x, value.y);
+}
+__device__ void StoreOne(float* out, float value) { *out = value; }
+__device__ void StoreOne(__nv_bfloat16* out, float value) { *out = __float2bfloat16_rn(value); }
+
+// A block's shared memory.
+template <int kHeadDim>
+struct SplitSums {
+  static constexpr int kStride = kHeadDim + 4;
+  float sums[kAttentionWarps][kColumns][kStride];
+  float max[kAttentionWarps][kColumns], total[kAttentionWarps][kColumns];
+  float merged[kColumns][kHeadDim];  // splits so far
+  Softmaxed state[kColumns];
+
+  // The split's maximum and total of a column, with the weight of each warp's share.
+  __device__ Softmaxed Combine(int column, float (&weights)[kAttentionWarps]) const {
+    Softmaxed split;
+#pragma unroll
+    for (int w = 0; w < kAttentionWarps; ++w) split.max = fmaxf(split.max, max[w][column]);
+#pragma unroll
+    for (int w = 0; w < kAttentionWarps; ++w) {
+      weights[w] = Weight(max[w][column], split.max);
+      split.total = fmaf(weights[w], total[w][column], split.total);
+    }
+    return split;
+  }
+  __device__ float2 CombinedPair(int column, int channel,
+                                 const float (&weights)[kAttentionWarps]) const {
+    float2 value = {0, 0};
+#pragma unroll
+    for (int w = 0; w < kAttentionWarps; ++w) {
+      const float2 share = *reinterpret_cast<const float2*>(&sums[w][column][channel]);
+      value.x = fmaf(weights[w], share.x, value.x);
+      value.y = fmaf(weights[w], share.y, value.y);
+    }
+    return value;
+  }
+};
+
+// One block: a tile of rows, one kv head, and every gridDim.z-th split.
+template <template <int> class Warp, int kHeadDim>
+class Block {
+  using Worker = Warp<kHeadDim>;
+  using Element = typename Worker::Element;
+  using Shared = SplitSums<kHeadDim>;
+
+ public:
+  static constexpr size_t kSharedBytes =
+      sizeof(Shared) + sizeof(float) * Worker::kExtraSharedFloats;
+
+  __device__ Block(const Attention& args, const Tile& tile, int splits, Shared* shared)
+      : args_(args),
+        tile_(tile),
+        partials_(args, splits),
+        shared_(shared),
+        worker_(args, tile, blockIdx.x, reinterpret_cast<float*>(shared + 1)) {}
+
+  __device__ void Run() {
+    const int last_split = tile_.last() / kAttentionSplit;
+    int split = tile_.oldest / kAttentionSplit;
+    split += (blockIdx.z + gridDim.z - split % gridDim.z) % gridDim.z;
+    if (split > last_split) return;
+    BeginSplit(split);
+    worker_.LoadQuery(args_, tile_, blockIdx.x);
+    for (; split <= last_split; split += gridDim.z) {
+      for (int page = page_; page <= page_end_; page += kAttentionWarps) {
+        const int next = page + kAttentionWarps;
+        worker_.Step(page, Number(page), next <= page_end_ ? next : -1, Number(next));
+      }
+      worker_.Finish(shared_->max[warp_], shared_->total[warp_], shared_->sums[warp_][0],
+                     Shared::kStride);
+      if (split + gridDim.z <= last_split) BeginSplit(split + gridDim.z);
+      __syncthreads();
+      if (gridDim.z == 1) {
+        MergeSplit(split == tile_.oldest / kAttentionSplit, split == last_split);
+      } else {
+        StoreSplit(split);
+        __syncthreads();
+      }
+    }
+  }
+
+ private:
+  // The warp's first and last page of a split, all its page numbers, and the first page's loads.
+  __device__ void BeginSplit(int split) {
+    const int base = split * kSplitPages;
+    const int oldest = max(base, tile_.oldest / kPageTokens);
+    page_ = oldest + (warp_ - oldest % kAttentionWarps + kAttentionWarps) % kAttentionWarps;
+    page_end_ = min(base + kSplitPages - 1, tile_.last() / kPageTokens);
+    table_base_ = base + warp_;
+    const int page = table_base_ + kAttentionWarps * (threadIdx.x % 32);
+    table_ = page >= page_ && page <= page_end_ ? tile_.pages[page] : 0;
+    if (page_ <= page_end_) worker_.Prefetch(page_, Number(page_));
+  }
+  __device__ int Number(int page) const {
+    return __shfl_sync(~0u, table_, (page - table_base_) / kAttentionWarps);
+  }
+
+  // Merges the split in shared memory into those before it; writes the output after the last.
+  __device__ void MergeSplit(bool first, bool last) {
+    for (int i = threadIdx.x; i < kColumns * kHeadDim / 2; i += kAttentionThreads) {
+      const int column = i / (kHeadDim / 2), channel = i % (kHeadDim / 2) * 2;
+      float shares[kAttentionWarps];
+      const Softmaxed split = shared_->Combine(column, shares);
+      const float2 later = shared_->CombinedPair(column, channel, shares);
+      float2* merged = reinterpret_cast<float2*>(&shared_->merged[column][channel]);
+      Softmaxed state = first ? Softmaxed() : shared_->state[column];
+      float2 value = first ? make_float2(0, 0) : *merged;
+      const float2 weights = state.Merge(split.max, split.total);
+      value.x = MergeValue(value.x, later.x, weights);
+      value.y = MergeValue(value.y, later.y, weights);
+      if (last) {
+        StoreOutput(column, channel, value, state.total);
+      } else {
+        *merged = value;
+      }
+    }
+    if (last) return;
+    __syncthreads();
+    if (threadIdx.x < kColumns) {
+      float shares[kAttentionWarps];
+      const Softmaxed split = shared_->Combine(threadIdx.x, shares);
+      Softmaxed state = first ? Softmaxed() : shared_->state[threadIdx.x];
+      state.Merge(split.max, split.total);
+      shared_->state[threadIdx.x] = state;
+    }
+    __syncthreads();
+  }
+
+  // Keeps the split for MergeKernel. A row that has this split alone needs no merging.
+  __device__ void StoreSplit(int split) {
+    for (int i = threadIdx.x; i < kColumns * kHeadDim / 2; i += kAttentionThreads) {
+      const int column_index = i / (kHeadDim / 2), channel = i % (kHeadDim / 2) * 2;
+      const Column column(args_, tile_, blockIdx.x, column_index);
+      const int first = column.first / kAttentionSplit, last = column.last / kAttentionSplit;
+      if (!column.used || split < first || split > last) continue;
+      float shares[kAttentionWarps];
+      Softmaxed state = shared_->Combine(column_index, shares);
+      const float2 value = shared_->CombinedPair(column_index, channel, shares);
+      if (first == last) {
+        StoreOutput(column_index, channel, value, state.total);
+        continue;
+      }
+      const int64_t index = partials_.Index(column.row, column.head, split);
+      StorePair(partials_.sums + index * kHeadDim + channel, value);
+      if (channel == 0) partials_.states[index] = make_float2(state.max, state.total);
+    }
+  }
+
+  __device__ void StoreOutput(int column_index, int channel, float2 value, float total) {
+    const Column column(args_, tile_, blockIdx.x, column_index);
+    if (!column.used) return;
+    Element* out = static_cast<Element*>(args_.out) + int64_t{column.row} * args_.dims.q_dim() +
+                   column.head * kHeadDim + channel;
+    StorePair(out, make_float2(Normalized(value.x, total), Normalized(value.y, total)));
+  }
+
+  const Attention& args_;
+  const Tile& tile_;
+  const Partials partials_;
+  Shared* const shared_;
+  Worker worker_;
+  const int warp_ = threadIdx.x / 32;
+  int page_ = 0, page_end_ = 0, table_base_ = 0, table_ = 0;
+};
+
+template <template <int> class Warp, int kHeadDim>
+__global__ void __launch_bounds__(kAttentionThreads, kHeadDim <= 128 ? 3 : 2)
+    AttentionKernel(const __grid_constant__ Attention args, int splits) {
+  extern __shared__ __align__(16) unsigned char shared[];
+  const Tile tile = FindTile(args, blockIdx.y);
+  if (tile.rows == 0) return;
+  Block<Warp, kHeadDim>(args, tile, splits, reinterpret_cast<SplitSums<kHeadDim>*>(shared)).Run();
+}
+
+// A block a row and query head, a thread a channel: the same steps as Block::MergeSplit.
+template <typename T>
+__global__ void MergeKernel(const __grid_constant__ Attention args, int splits) {
+  const int head = blockIdx.x, row = blockIdx.y, channel = threadIdx.x;
+  const int run_id = args.step.row_run[row];
+  if (run_id < 0) return;
+  const Run& run = args.step.runs[run_id];
+  if (args.layer < run.start_layer) return;
+  const int position = run.first_position + row - run.first_row;
+  const int first = OldestSeen(position, args.sliding_window) / kAttentionSplit;
+  const int last = position / kAttentionSplit;
+  if (first == last) return;
+  const Partials partials(args, splits);
+  Softmaxed state;
+  float value = 0;
+  for (int split = first; split <= last; ++split) {
+    const int64_t index = partials.Index(row, head, split);
+    const float2 later = partials.states[index];
+    const float2 weights = state.Merge(later.x, later.y);
+    value = MergeValue(value, partials.sums[index * partials.head_dim + channel], weights);
+  }
+  StoreOne(static_cast<T*>(args.out) + int64_t{row} * args.dims.q_dim() + head * partials.head_dim +
+               channel,
+           Normalized(value, state.total));
+}
+
+template <template <int> class Warp, int kHeadDim>
+cudaError_t LaunchShape(const Attention& args, cudaStream_t stream) {
+  using Element = typename Warp<kHeadDim>::Element;
+  constexpr size_t kShared = Block<Warp, kHeadDim>::kSharedBytes;
+  if constexpr (kShared > 48 * 1024) {
+    const cudaError_t error = cudaFuncSetAttribute(
+        AttentionKernel<Warp, kHeadDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+    if (error != cudaSuccess) return error;
+  }
+  const int splits = SplitsOf(args.max_context), blocks = BlocksPerRow(args.max_context);
+  const dim3 grid(args.dims.kv_heads, args.step.max_rows, blocks);
+  AttentionKernel<Warp, kHeadDim><<<grid, kAttentionThreads, kShared, stream>>>(args, splits);
+  cudaError_t error = cudaPeekAtLastError();
+  if (error != cudaSuccess || blocks == 1) return error;
+  const dim3 merge(args.dims.heads, args.step.max_rows);
+  MergeKernel<Element><<<merge, kHeadDim, 0, stream>>>(args, splits);
+  return cudaPeekAtLastError();
+}
+
+template <template <int> class Warp>
+cudaError_t LaunchDtype(const Attention& args, cudaStream_t stream) {
+  switch (args.dims.head_dim) {
+    case 64:
+      return LaunchShape<Warp, 64>(args, stream);
+    case 80:
+      return LaunchShape<Warp, 80>(args, stream);
+    case 96:
+      return LaunchShape<Warp, 96>(args, stream);
+    case 128:
+      return LaunchShape<Warp, 128>(args, stream);
+    case 256:
+      return LaunchShape<Warp, 256>(args, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+int64_t AttentionWorkspaceBytes(const ModelDims& dims, int max_rows, int max_context) {
+  if (BlocksPerRow(max_context) == 1) return 0;
+  const int64_t partials = int64_t{max_rows} * dims.heads * SplitsOf(max_context);
+  return partials * (dims.head_dim + 2) * static_cast<int64_t>(sizeof(float));
+}
+
+cudaError_t LaunchAttention(const Attention& args, cudaStream_t stream) {
+  const ModelDims& dims = args.dims;
+  if (dims.kv_heads <= 0 || dims.heads % dims.kv_heads != 0 ||
+      dims.heads / dims.kv_heads > kColumns || args.max_context <= 0) {
+    return cudaErrorInvalidValue;
+  }
+  if (args.step.max_rows == 0) return cudaSuccess;
+  return args.dtype == Dtype::kBf16 ? LaunchDtype<Bf16Warp>(args, stream)
+                                    : LaunchDtype<F32Warp>(args, stream);
+}
+
+}  // namespace plumbline::cuda

@@ -1,0 +1,43 @@
+// y = x W^T on tensor cores through cublasLt, with one algorithm chosen once for a shape and kept:
+// the same number of rows, algorithm and workspace on every call, so a row of y depends on its row
+// of x and on W alone. Create checks that on the device for the algorithm it returns. fp32 sums
+// without TF32; bf16 sums in fp32 and rounds once.
+#pragma once
+
+#include <cublasLt.h>
+
+#include <memory>
+#include <string>
+
+#include "kernels/cuda/step.h"
+
+namespace plumbline::cuda {
+
+class Linear {
+ public:
+  // A map [rows, in] -> [rows, out]; rows is fixed for life. Takes the library's algorithms in its
+  // own order of preference, those whose partial sums go through atomics left out, and keeps the
+  // first, after skipping `skip` of them, whose rows pass the check. The choice depends on device,
+  // library and shape alone: nothing is timed. Null with *error set when there is none.
+  // For the check it allocates a weight and two rows' tensors, and frees them; waits for the
+  // device.
+  static std::unique_ptr<Linear> Create(cublasLtHandle_t handle, Dtype dtype, int rows, int in,
+                                        int out, int64_t workspace_bytes, std::string* error,
+                                        int skip = 0);
+  // x: [rows, in], weight: [out, in], y: [rows, out], dense device arrays, 16-byte aligned;
+  // workspace: the bytes given to Create, 256-byte aligned. Recordable.
+  cudaError_t Run(const void* x, const void* weight, void* y, void* workspace,
+                  cudaStream_t stream) const;
+  // What was chosen, for the numerics class: algorithm id, tile, stages, split-K, reduction,
+  // swizzle, custom option, inner shape, cluster.
+  const std::string& algorithm() const;
+  ~Linear();
+
+  struct Impl;
+
+ private:
+  Linear();
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace plumbline::cuda
