@@ -59,6 +59,14 @@ double Quantile(const std::vector<double>& sorted, double q) {
   return sorted[std::clamp<size_t>(static_cast<size_t>(rank), 1, sorted.size()) - 1];
 }
 
+// Central, but up to 1 where nothing flips under a: the posterior is densest there, and a central
+// interval would leave the estimate itself out.
+Interval EndsOf(const std::vector<double>& sorted, const PairedOutcomes& pairs, double confidence) {
+  const double tail = (1 - confidence) / 2;
+  return {.lower = Quantile(sorted, tail),
+          .upper = pairs.flips_a() == 0 ? 1 : Quantile(sorted, 1 - tail)};
+}
+
 std::vector<double> BandMasses(const std::vector<double>& sorted, const std::vector<double>& cuts) {
   std::vector<double> masses;
   auto begin = sorted.begin();
@@ -115,12 +123,11 @@ absl::StatusOr<RatioPosterior> PairedRatioPosterior(const PairedOutcomes& pairs,
                      std::max<int64_t>(1, options.min_flips_b), "; run more prompts"));
   }
   const std::vector<double> draws = SortedDraws(pairs, options);
-  const double tail = (1 - options.confidence) / 2;
   RatioPosterior posterior;
   posterior.estimate =
       1 - static_cast<double>(pairs.flips_a()) / static_cast<double>(pairs.flips_b());
   posterior.median = Quantile(draws, 0.5);
-  posterior.interval = {.lower = Quantile(draws, tail), .upper = Quantile(draws, 1 - tail)};
+  posterior.interval = EndsOf(draws, pairs, options.confidence);
   posterior.band_mass = BandMasses(draws, options.band_cuts);
   posterior.histogram = Histogram(draws, options);
   const auto positive = std::upper_bound(draws.begin(), draws.end(), 0.0);

@@ -6,6 +6,10 @@
 //   absl::StatusOr<RatioPosterior> pcr = PairedRatioPosterior(pairs, {});
 //   // pcr->estimate 0.83, pcr->interval about [0.27, 0.99], pcr->band_mass about {.03 .25 .72}
 //
+// Where a flips none the interval reaches 1 (Brown, Cai and DasGupta 2001 do the same to Jeffreys'
+// interval at 0 successes): its central form would leave out both the estimate and a plan that
+// never flips.
+//
 // Why: a bootstrap of 3/20 against 0/20 resamples zeros and reports [100%, 100%].
 #pragma once
 
@@ -53,7 +57,9 @@ struct RatioPosterior {
   double estimate = 0;  // 1 - flips_a / flips_b as measured; negative when a flips more than b
   double median = 0;
   double probability_positive = 0;  // posterior mass above 0
-  Interval interval;              // equal-tailed, of `confidence`; the lower end may be far below 0
+  // Equal-tailed, of `confidence`, and up to 1 when flips_a = 0; holds the estimate. The lower end
+  // may be far below 0.
+  Interval interval;
   std::vector<double> band_mass;  // sums to 1
   std::vector<double> histogram;  // mass of each bin; mass below histogram_from is in none
 };

@@ -18,7 +18,25 @@ TEST(PairedRatioTest, AFewFlipsGiveAWideIntervalWhereABootstrapWouldSayCertain) 
       PairedRatioPosterior({.both = 0, .only_a = 0, .only_b = 6, .neither = 34}, {}));
   EXPECT_EQ(posterior.estimate, 1);
   EXPECT_LT(posterior.interval.lower, 0.6);
-  EXPECT_LT(posterior.interval.upper, 1);
+  EXPECT_EQ(posterior.interval.upper, 1);
+}
+
+TEST(PairedRatioTest, TheIntervalHoldsTheEstimateWhateverTheCounts) {
+  RatioOptions options;
+  options.draws = 4'000;
+  for (int64_t flips_b = 5; flips_b <= 60; flips_b += 5) {
+    for (int64_t both = 0; both <= flips_b; ++both) {
+      for (const int64_t only_a : {0, 1, 4}) {
+        ASSERT_OK_AND_ASSIGN(
+            const RatioPosterior posterior,
+            PairedRatioPosterior({.both = both, .only_a = only_a, .only_b = flips_b - both},
+                                 options));
+        EXPECT_LE(posterior.interval.lower, posterior.estimate) << both << only_a << flips_b;
+        EXPECT_GE(posterior.interval.upper, posterior.estimate) << both << only_a << flips_b;
+        EXPECT_EQ(posterior.interval.upper == 1, both + only_a == 0) << both << only_a << flips_b;
+      }
+    }
+  }
 }
 
 TEST(PairedRatioTest, IsUndefinedBelowFiveFlipsInTheDenominator) {
