@@ -231,6 +231,7 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
       ->capture_default_str();
   command->add_option("--dtype", flags->worker.dtype, "compute dtype")
       ->check(CLI::IsMember({"fp32", "bf16"}));
+  command->add_option("--device", flags->worker.device, "cpu, cuda or cuda:N");
   command->add_option("--threads", flags->worker.threads, "0 = all cores")
       ->check(CLI::Range(0, 1024));
   command

@@ -20,7 +20,7 @@ namespace plumbline {
 namespace {
 
 constexpr absl::Duration kStopPatience = absl::Seconds(25);
-constexpr absl::Duration kSupervisePeriod = absl::Milliseconds(200);
+constexpr std::chrono::milliseconds kSupervisePeriod{200};
 constexpr char kLoopbackAnyPort[] = "127.0.0.1:0";
 
 std::string RunFile(const v1::ClusterConfig& config, absl::string_view name) {
@@ -187,10 +187,8 @@ absl::Status LocalCluster::AwaitPorts(Service& service) {
 }
 
 void LocalCluster::Supervise() {
-  while (true) {
-    absl::SleepFor(kSupervisePeriod);
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (stopping_) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stop_asked_.wait_for(lock, kSupervisePeriod, [this] { return stopping_; })) {
     for (auto& service : services_) RestartIfEnded(*service);
   }
 }
@@ -235,6 +233,7 @@ void LocalCluster::Stop() {
     if (stopping_) return;
     stopping_ = true;
   }
+  stop_asked_.notify_all();
   if (supervisor_.joinable()) supervisor_.join();
   // Who calls stops before whom it calls; those that do not wait for each other stop together.
   StopAll([](const std::string& name) { return name.rfind("worker", 0) == 0; });

@@ -8,6 +8,7 @@
 // A service that ends by itself is started again at its old address, a bounded number of times.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -72,6 +73,7 @@ class LocalCluster {
   int lock_fd_ = -1;
   std::string coordinator_address_;
   mutable std::mutex mutex_;
+  std::condition_variable stop_asked_;
   std::vector<std::unique_ptr<Service>> services_;  // guarded by mutex_ once started
   absl::Status health_;                             // guarded by mutex_
   bool stopping_ = false;                           // guarded by mutex_

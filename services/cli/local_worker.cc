@@ -36,6 +36,7 @@ absl::StatusOr<std::unique_ptr<LocalWorker>> LocalWorker::Start(const LocalWorke
        {absl::StrCat("model_roots.0=", std::filesystem::absolute(options.model_dir).string()),
         absl::StrCat("server.port_file=", ports), std::string("server.listen=127.0.0.1:0"),
         absl::StrCat("dtype=", options.dtype.empty() ? "fp32" : options.dtype),
+        absl::StrCat("device=", options.device.empty() ? "cpu" : options.device),
         absl::StrCat("threads=", options.threads),
         absl::StrCat("max_running=", options.max_running)}) {
     for (const std::string& word : set(assignment)) argv.push_back(word);

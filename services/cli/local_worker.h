@@ -11,7 +11,7 @@ namespace plumbline {
 
 struct LocalWorkerOptions {
   std::string model_dir;
-  std::string dtype;
+  std::string dtype, device;
   int threads = 0;
   int max_running = 0;
 };

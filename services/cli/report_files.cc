@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <numeric>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -93,9 +94,15 @@ std::string VerdictText(const v1::Report& report) {
                     CountOf(target.baseline_refusals(), "refusal"), ", ",
                     IntervalText(target.flip_rate()), "\n");
     if (target.floor_measured()) {
-      absl::StrAppend(&text, "  numeric noise alone changes ", target.floor_changes(), " of ",
-                      CountOf(target.floor_cells(), "verdict"), ": the effect is ",
-                      target.above_floor() ? "above it" : "not distinguishable from it", "\n");
+      const v1::ConditionResult& baseline = report.baseline();
+      const uint64_t noise = std::accumulate(baseline.replica_flips().begin(),
+                                             baseline.replica_flips().end(), uint64_t{0});
+      absl::StrAppend(&text, "  numeric noise alone flips ", noise, " of ",
+                      CountOf(baseline.floor_cells(), "refusal"), ": the effect is ",
+                      target.above_floor() ? "above it" : "not distinguishable from it",
+                      "; under noise the target flips ",
+                      absl::StrJoin(target.replica_flips(), " and "), " of ",
+                      target.floor_prompts(), " (undisturbed ", target.floor_flips(), ")\n");
     }
   }
   if (!report.mode_explanation().empty()) {

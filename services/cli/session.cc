@@ -33,10 +33,16 @@ absl::StatusOr<v1::ClusterConfig> StandaloneConfig(const SessionFlags& flags) {
   if (roots.empty() && last.workers_size() > 0) {
     *worker->mutable_model_roots() = last.workers(0).model_roots();
     worker->set_dtype(last.workers(0).dtype());
+    worker->set_device(last.workers(0).device());
   }
   if (!flags.dtype.empty()) worker->set_dtype(flags.dtype);
+  if (!flags.device.empty()) worker->set_device(flags.device);
   worker->set_threads(static_cast<uint32_t>(flags.threads));
-  for (int w = 1; w < flags.workers; ++w) *config.add_workers() = config.workers(0);
+  for (int w = 1; w < flags.workers; ++w) {
+    v1::WorkerConfig* added = config.add_workers();
+    *added = config.workers(0);
+    if (added->device() == "cuda") added->set_device(absl::StrCat("cuda:", w));  // one GPU each
+  }
   return config;
 }
 
@@ -56,6 +62,7 @@ void SessionFlags::Register(CLI::App* app) {
 void SessionFlags::RegisterWorkerFlags(CLI::App* app) {
   app->add_option("--dtype", dtype, "compute dtype of the local worker")
       ->check(CLI::IsMember({"fp32", "bf16"}));
+  app->add_option("--device", device, "cpu, cuda or cuda:N; with --workers, cuda is one GPU each");
   app->add_option("--threads", threads, "threads of each local worker (0 = all cores)")
       ->check(CLI::Range(0, 1024));
   app->add_option("--workers", workers, "local workers to start")->check(CLI::Range(1, 64));

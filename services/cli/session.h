@@ -20,7 +20,7 @@ struct SessionFlags {
   std::string tls_ca, tls_certificate, tls_key;
   bool insecure = false;
   std::vector<std::string> model_roots;  // standalone: set by the command from --model
-  std::string dtype;
+  std::string dtype, device;
   int threads = 0;
   int workers = 1;
 

@@ -76,16 +76,19 @@ v1::AttentionPattern ToProto(AttentionPattern pattern) {
   return v1::ATTENTION_PATTERN_UNSPECIFIED;
 }
 
+std::string WhyUndefined(const v1::PairedFlips& pairs, uint32_t layer, Policy policy) {
+  const int64_t flips = int64_t{pairs.both()} + pairs.only_b();
+  const int64_t prompts = flips + pairs.only_a() + pairs.neither();
+  return absl::StrCat("one scale for the whole tensor at layer ", layer, " flips ", flips, " of ",
+                      prompts, prompts == 1 ? " refusal" : " refusals", ", and the ratio needs ",
+                      RulesOf(policy).min_ratio_flips);
+}
+
 v1::PcrEstimate EstimateToProto(const std::optional<RatioPosterior>& posterior, bool measured,
-                                const v1::PairedFlips& pairs, Policy policy) {
+                                const v1::PairedFlips& pairs, uint32_t layer, Policy policy) {
   v1::PcrEstimate estimate;
   if (!posterior.has_value()) {
-    const int64_t flips = int64_t{pairs.both()} + pairs.only_b();
-    estimate.set_undefined_reason(
-        measured ? absl::StrCat("per tensor at the critical layer flips ", flips,
-                                flips == 1 ? " refusal" : " refusals", ", fewer than ",
-                                RulesOf(policy).min_ratio_flips)
-                 : "not measured");
+    estimate.set_undefined_reason(measured ? WhyUndefined(pairs, layer, policy) : "not measured");
     return estimate;
   }
   estimate.set_defined(true);
@@ -186,10 +189,10 @@ v1::ClassifyResponse ClassificationToProto(const Classification& classification,
   response.set_explanation(classification.explanation);
   *response.mutable_pcr_paper() =
       EstimateToProto(classification.pcr_step, request.has_per_channel_step(),
-                      request.per_channel_step(), classification.policy);
-  *response.mutable_pcr_deployable() =
-      EstimateToProto(classification.pcr_deployable, request.has_per_channel_deployable(),
-                      request.per_channel_deployable(), classification.policy);
+                      request.per_channel_step(), request.critical_layer(), classification.policy);
+  *response.mutable_pcr_deployable() = EstimateToProto(
+      classification.pcr_deployable, request.has_per_channel_deployable(),
+      request.per_channel_deployable(), request.critical_layer(), classification.policy);
   response.set_pattern(ToProto(classification.selection.pattern));
   for (LayerIndex layer : classification.selection.critical) {
     response.add_critical_layers(static_cast<uint32_t>(layer.value()));

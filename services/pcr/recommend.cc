@@ -48,7 +48,7 @@ absl::Status CheckTrial(const PlanTrial& trial) {
         "plan \"", trial.name, "\": memory_ratio must be above 0, got ", trial.memory_ratio));
   }
   PLUMB_RETURN_IF_ERROR(CheckCount(trial.guards.degenerate, trial.name));
-  return CheckCount(trial.replica_changes, trial.name);
+  return CheckCount(trial.noise, trial.name);
 }
 
 absl::Status CheckTrials(absl::Span<const PlanTrial> trials, const RecommendOptions& options) {
@@ -190,10 +190,10 @@ absl::StatusOr<TrialSummary> Summarize(const PlanTrial& trial, const RecommendOp
   PLUMB_RETURN_IF_ERROR(AddRecovery(trial, options, summary));
   PLUMB_RETURN_IF_ERROR(AddFlips(trial, options, summary));
   const double effect = TargetFlips(trial).rate() - summary.flips.rate();
-  if (trial.replica_changes.has_value() && effect <= trial.replica_changes->rate()) {
+  if (trial.noise.has_value() && effect <= trial.noise->rate()) {
     summary.obstacles.push_back(
         absl::StrCat("not distinguishable from numeric noise: the effect is ", Percent(effect),
-                     ", replicas change ", Of(*trial.replica_changes)));
+                     ", noise moves the flips by ", Of(*trial.noise)));
   }
   if (OverMemory(trial, options)) {
     summary.obstacles.push_back(

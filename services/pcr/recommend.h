@@ -41,9 +41,9 @@ struct PlanTrial {
   PairedOutcomes against_target;
   double memory_ratio = 1;  // bytes of the plan / bytes of the target; above 0
   Guards guards;
-  // Verdicts that change between jitter replicas of this plan or the target (the larger), of those
-  // compared: the sensitivity floor. Absent: not measured.
-  std::optional<FlipCount> replica_changes;
+  // How far jitter replicas move the number of flips of this plan or of the target (the larger), of
+  // the prompts of one replica. Absent: not measured.
+  std::optional<FlipCount> noise;
 };
 
 // Fractions in 0..1 unless said otherwise.

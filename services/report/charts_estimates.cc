@@ -154,7 +154,10 @@ std::string PlansChart(const v1::Report& report, int width) {
     const v1::PlanResult& plan = *shown[i];
     const double x = plan.memory_vs_target();
     plot.WhiskerY(x, std::max(low, plan.recovery().low()), plan.recovery().high(), "whisker");
-    plot.Dot(x, plan.recovery().estimate(), plan.recommended() ? "dot-recommended" : "dot",
+    const char* dot = plan.recommended()        ? "dot-recommended"
+                      : plan.recovery_on_test() ? "dot"
+                                                : "dot-hollow";
+    plot.Dot(x, plan.recovery().estimate(), dot,
              absl::StrCat(plan.name(), ": recovery ", IntervalText(plan.recovery()), ", memory ",
                           RatioText(x)),
              plan.recommended() ? 7 : 4.5);

@@ -1,11 +1,14 @@
 #include <cctype>
+#include <numeric>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "services/report/format.h"
 #include "services/report/html_parts.h"
+#include "services/report/notes.h"
 
 namespace plumbline {
 namespace {
@@ -85,7 +88,40 @@ std::string Sentence(const v1::Headline& headline) {
   return text.rfind(word, 0) == 0 ? Capitalised(text.substr(word.size())) : text;
 }
 
-std::string TargetFacts(const v1::ConditionResult& target) {
+// What else the target does to answers; a reader of the flip rate alone would miss it.
+std::string OtherChanges(const v1::ConditionResult& target) {
+  std::string text;
+  if (target.degenerate() > 0) {
+    absl::StrAppend(&text, "; ", target.degenerate(), " more become degenerate");
+  }
+  if (target.reverse_flips() > 0) {
+    absl::StrAppend(&text, "; the other way, ", target.reverse_flips(), " of ",
+                    target.baseline_complies(), " answers become refusals");
+  }
+  return text;
+}
+
+std::string FloorFact(const v1::Report& report) {
+  const v1::ConditionResult& target = report.target();
+  if (!target.floor_measured()) {
+    return Fact("sensitivity floor", "not measured", "no jitter replicas ran");
+  }
+  const v1::ConditionResult& baseline = report.baseline();
+  const uint64_t noise = std::accumulate(baseline.replica_flips().begin(),
+                                         baseline.replica_flips().end(), uint64_t{0});
+  const std::string sample = FloorSample(report);
+  return Fact("sensitivity floor", absl::StrCat(noise, " of ", baseline.floor_cells()),
+              absl::StrCat("refusals flip by numeric noise alone, without any format",
+                           sample.empty() ? "" : absl::StrCat(" (", sample, ")"),
+                           "; the target's flips are ",
+                           target.above_floor() ? "above that" : "not distinguishable",
+                           ". Under noise the target flips ",
+                           absl::StrJoin(target.replica_flips(), " and "), " of ",
+                           target.floor_prompts(), ", undisturbed ", target.floor_flips()));
+}
+
+std::string TargetFacts(const v1::Report& report) {
+  const v1::ConditionResult& target = report.target();
   const bool ran = target.cells() > 0;
   std::string html =
       !ran ? Fact("refusals that flip under the target", "not run", "")
@@ -93,14 +129,8 @@ std::string TargetFacts(const v1::ConditionResult& target) {
           ? Fact("refusals that flip under the target", "not defined", "no refusal to flip")
           : Fact("refusals that flip under the target", PercentText(target.flip_rate().estimate()),
                  absl::StrCat(RangeText(target.flip_rate()), ", ", target.flips(), " of ",
-                              target.baseline_refusals()));
-  html += target.floor_measured()
-              ? Fact("sensitivity floor",
-                     absl::StrCat(target.floor_changes(), " of ", target.floor_cells()),
-                     absl::StrCat("verdicts under the target change by numeric noise alone; its "
-                                  "flips are ",
-                                  target.above_floor() ? "above that" : "not distinguishable"))
-              : Fact("sensitivity floor", "not measured", "no jitter replicas ran");
+                              target.baseline_refusals(), OtherChanges(target)));
+  html += FloorFact(report);
   if (ran) {
     html += Fact("KV memory of the target", RatioText(target.memory_vs_fp()),
                  absl::StrCat("of unquantized; ", PercentText(target.quantized_share()),
@@ -158,11 +188,11 @@ std::string FirstScreen(const v1::Report& report) {
                    HtmlEscape(Capitalised(DecisionText(headline.decision()))), "</div>\n",
                    Paragraph(Sentence(headline)), RecommendationText(headline.recommendation()),
                    "</section>\n<div class=\"facts\">\n");
-  if (report.has_target()) html += TargetFacts(report.target());
+  if (report.has_target()) html += TargetFacts(report);
   html += JudgeFact(report.judge_card());
   html += PlanFacts(report);
   if (headline.mode() != v1::FAILURE_MODE_UNSPECIFIED) {
-    html += Fact("failure mode", ModeText(headline.mode()), "");
+    html += Fact("failure mode", ModeText(headline.mode()), ModeMeaning(headline.mode()));
   }
   html += "</div>\n";
   if (report.warnings_size() > 0) {

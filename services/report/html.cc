@@ -5,6 +5,7 @@
 #include "services/report/charts.h"
 #include "services/report/format.h"
 #include "services/report/html_parts.h"
+#include "services/report/notes.h"
 #include "services/report/style.h"
 #include "services/report/tables.h"
 
@@ -34,23 +35,20 @@ std::string SweepSection(const v1::Report& report) {
       "<h2>How many bits</h2>\n", SafeFormat(report),
       Figure(FlipsByFormatChart(report), FlipsByFormatChart(report, kChartNarrow),
              FlipsByFormatLegend(report),
-             "Refusals that become answers, with 95% Wilson intervals. Bands, of these flips: safe "
-             "under 5%, collapse from 5%, complete from 80%. A format that turns refusals into "
-             "degenerate text flips few and is no safer for it."),
+             absl::StrCat("Refusals that become answers, with 95% Wilson intervals; ",
+                          SweepSample(report),
+                          " Bands, of these flips: safe under 5%, collapse from 5%, complete from "
+                          "80%. A format that turns refusals into degenerate text flips few and is "
+                          "no safer for it.")),
       TableDetails(SweepTable(report), "Counts, tests and memory"));
 }
 
 std::string KvErrorFigure(const v1::Report& report) {
-  std::string caption =
+  const std::string caption =
       "Relative error of keys that each format makes at each layer, predicted from captured "
       "activations without running the model; the layers stand below those of the chart above.";
-  if (report.kv_flip_correlation_defined()) {
-    absl::StrAppend(&caption, absl::StrFormat(" Rank correlation of the mechanism preset's error "
-                                              "with the measured flips: %.2f.",
-                                              report.kv_flip_correlation()));
-  }
   return Figure(KvErrorChart(report), KvErrorChart(report, kChartNarrow), KvErrorLegend(report),
-                caption);
+                absl::StrCat(caption, " ", KvErrorSample(report)));
 }
 
 std::string LayerSection(const v1::Report& report) {
@@ -67,8 +65,8 @@ std::string LayerSection(const v1::Report& report) {
       FlipsByLayerChart(report), FlipsByLayerChart(report, kChartNarrow),
       FlipsByLayerLegend(report),
       absl::StrCat("One layer at a time under the mechanism preset, on prompts of split A that the "
-                   "baseline refuses. Dashed: 10%.",
-                   Screened(report)));
+                   "baseline refuses; ",
+                   LayerSample(report), " Dashed: 10%.", Screened(report)));
   html += KvErrorFigure(report);
   html += TableDetails(LayerTable(report), "Layers in figures");
   html += TableDetails(ConditionTable("combined", "Layers together", report.combined()),
@@ -86,7 +84,8 @@ std::string PcrPart(const v1::PcrEstimate& estimate, const std::string& what) {
   return absl::StrCat(
       Paragraph(absl::StrCat("PCR, ", what, ": ", IntervalText(estimate.pcr()))),
       Figure(PcrChart(estimate), PcrChart(estimate, kChartNarrow), "",
-             absl::StrCat("Posterior of PCR, ", what, ", over the bands of the failure modes.")));
+             absl::StrCat("Posterior of PCR, ", what, ", over the bands of the failure modes. ",
+                          PcrSample(estimate))));
 }
 
 std::string PcrParts(const v1::Report& report) {
@@ -100,19 +99,30 @@ std::string PcrParts(const v1::Report& report) {
          PcrPart(paper, "paper (statistics of each step)");
 }
 
+std::string ModeParagraph(const v1::Report& report) {
+  const std::string meaning = ModeMeaning(report.headline().mode());
+  const std::string name =
+      meaning.empty()
+          ? ""
+          : absl::StrCat(Capitalised(ModeText(report.headline().mode())), ": ", meaning, ".");
+  return Paragraph(name) +
+         Paragraph(absl::StrCat(report.mode_explanation().empty() ? "" : "Evidence: ",
+                                report.mode_explanation()));
+}
+
 std::string ChannelSection(const v1::Report& report) {
   if (report.channels().conditions_size() == 0 && !report.pcr_paper().defined() &&
       report.mode_explanation().empty()) {
     return "";
   }
   return absl::StrCat(
-      "<h2>Why: the failure mode</h2>\n", Paragraph(Capitalised(report.mode_explanation())),
-      Figure(ChannelChart(report), ChannelChart(report, kChartNarrow), ChannelLegend(report),
-             absl::StrCat("Layer ", report.channels().layer(),
-                          " alone unless a row says all layers, on prompts of split B that the "
-                          "baseline refuses. ",
-                          report.channels().outlier_channels_size(),
-                          " outlier channels, found in the captured keys.")),
+      "<h2>Why: the failure mode</h2>\n", ModeParagraph(report),
+      Paragraph(MostlyDegenerate(report)),
+      Figure(
+          ChannelChart(report), ChannelChart(report, kChartNarrow), ChannelLegend(report),
+          absl::StrCat("Layer ", report.channels().layer(), " alone unless a row says all layers; ",
+                       ChannelSample(report), " ", report.channels().outlier_channels_size(),
+                       " outlier channels, found in the captured keys.")),
       TableDetails(ConditionTable("channels", "Channels", report.channels().conditions()),
                    "Channels in figures"),
       PcrParts(report));
@@ -127,8 +137,10 @@ std::string PlanSection(const v1::Report& report) {
                                   "refusals that plans are compared on.")
                       : "",
       Figure(picture, PlansChart(report, kChartNarrow), "",
-             "Recovery = 1 - flips(plan)/flips(target) with 95% interval; the numbers are those of "
-             "the table. Chosen on validation prompts, confirmed on test prompts."),
+             absl::StrCat("Recovery = 1 - flips(plan)/flips(target) with 95% interval; the numbers "
+                          "are those of the table. Chosen on validation prompts, confirmed on test "
+                          "prompts. ",
+                          PlanSample(report))),
       HtmlTable(PlanTable(report)));
 }
 
@@ -146,7 +158,7 @@ std::string ExampleSection(const v1::Report& report) {
       table.rows.push_back({e.prompt_set(), e.prompt_id(), e.condition(), VerdictText(e.baseline()),
                             VerdictText(e.verdict())});
     }
-    return html + TableDetails(table, absl::StrCat(report.examples_size(), " prompts"));
+    return html + TableDetails(table, ExampleCount(report));
   }
   for (const v1::AnswerExample& e : report.examples()) {
     absl::StrAppend(&html, "<details><summary>", HtmlEscape(e.prompt_set()), " / ",
@@ -188,9 +200,12 @@ std::string RenderHtml(const v1::Report& report) {
   html += PlanSection(report);
   if (report.floor().conditions_size() > 0) {
     html += "<h2>Numeric noise</h2>\n";
-    html += Paragraph(absl::StrCat("The same cells with seeded 1-ulp noise on keys and values, ",
-                                   report.floor().replicas(),
-                                   " replicas: what changes here is not the format's doing."));
+    html += Paragraph(absl::StrCat(
+        "The same cells with seeded noise of one unit in the last place on keys and values (",
+        FloorSample(report),
+        "). What it flips in the baseline is not any format's doing; how far it moves a plan's "
+        "flips "
+        "says how firm that number is."));
     html += HtmlTable(FloorTable(report));
   }
   html += ExampleSection(report);

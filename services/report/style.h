@@ -45,6 +45,7 @@ svg .bar-degenerate{fill:var(--deg);opacity:.6}
 svg .whisker{stroke:var(--ink);stroke-width:1.3;opacity:.6}
 svg .whisker.faint{opacity:.28}
 svg .trend{fill:none;stroke:var(--accent);stroke-width:1.5}svg .dot{fill:var(--accent)}
+svg .dot-hollow{fill:var(--card);stroke:var(--accent);stroke-width:2}
 svg .dot-target{fill:var(--accent);stroke:var(--ink);stroke-width:2}
 svg .trend-degenerate{fill:none;stroke:var(--deg);stroke-width:1.5;stroke-dasharray:4 3}
 svg .dot-degenerate{fill:var(--card);stroke:var(--deg);stroke-width:2}

@@ -2,6 +2,8 @@
 
 #include <google/protobuf/util/time_util.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -15,15 +17,16 @@ std::string PText(bool has, double p) { return has ? PValueText(p) : "-"; }
 
 std::string FloorText(const v1::ConditionResult& condition) {
   if (!condition.floor_measured()) return "-";
-  return absl::StrCat(condition.floor_changes(), "/", condition.floor_cells(),
+  return absl::StrCat("flips ", absl::StrJoin(condition.replica_flips(), ", "), " of ",
+                      condition.floor_prompts(),
                       condition.above_floor() ? "" : " (not distinguishable)");
 }
 
 const std::vector<std::string>& ConditionColumns() {
   static const auto* const columns = new std::vector<std::string>{
-      "condition", "flips",    "flip rate [95%]", "phase",        "degenerate", "reverse",
-      "set aside", "p (Holm)", "noise floor",     "KV quantized", "KV memory",  "first change",
-      "plan"};
+      "condition",    "flips",     "flip rate [95%]", "phase",        "degenerate",
+      "reverse",      "set aside", "net shift p",     "p against 5%", "noise floor",
+      "KV quantized", "KV memory", "first change",    "plan",         "warnings"};
   return *columns;
 }
 
@@ -39,7 +42,8 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
     std::vector<std::string> row(ConditionColumns().size(), "-");
     row[0] = c.name();
     row[1] = "not run";
-    row.back() = c.plan();
+    row[row.size() - 2] = c.plan();
+    row.back() = "";
     return row;
   }
   return {c.name(),
@@ -50,11 +54,13 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
           absl::StrCat(c.reverse_flips()),
           absl::StrCat(c.nonfinite() + c.judge_failed() + c.poisoned()),
           PText(c.has_mcnemar(), c.holm_p()),
+          PText(c.has_binomial(), c.binomial_p()),
           FloorText(c),
           PercentText(c.quantized_share()),
           RatioText(c.memory_vs_fp()),
           c.median_first_divergence() < 0 ? "-" : NumberText(c.median_first_divergence()),
-          c.plan()};
+          c.plan(),
+          absl::StrJoin(c.warnings(), "; ")};
 }
 
 std::string PlanVerdict(const v1::PlanResult& plan) {
@@ -73,6 +79,11 @@ std::string PlanNote(const v1::PlanResult& plan) {
 Table ConditionTable(const std::string& name, const std::string& caption,
                      const google::protobuf::RepeatedPtrField<v1::ConditionResult>& conditions) {
   Table table{name, caption, ConditionColumns(), {}};
+  table.note_column = static_cast<int>(table.columns.size()) - 1;
+  if (std::any_of(conditions.begin(), conditions.end(),
+                  [](const auto& condition) { return condition.has_binomial(); })) {
+    table.caption += "; p against 5%: exact binomial test, unadjusted";
+  }
   for (const v1::ConditionResult& condition : conditions) {
     table.rows.push_back(ConditionRow(condition));
   }
@@ -82,7 +93,12 @@ Table ConditionTable(const std::string& name, const std::string& caption,
 Table SweepTable(const v1::Report& report) {
   v1::Report ordered;
   for (const v1::ConditionResult& one : OrderedSweep(report)) *ordered.add_sweep() = one;
-  return ConditionTable("sweep", "Whole prompt sets under each format", ordered.sweep());
+  return ConditionTable(
+      "sweep",
+      "Whole prompt sets under each format. Net shift: McNemar's test of flips "
+      "against reverse flips, Holm-adjusted; a large p says that the two balance, "
+      "not that there are none",
+      ordered.sweep());
 }
 
 Table LayerTable(const v1::Report& report) {
@@ -108,12 +124,15 @@ Table LayerTable(const v1::Report& report) {
 
 Table FloorTable(const v1::Report& report) {
   Table table{"floor",
-              "Verdicts between jitter replicas",
-              {"condition", "verdicts that change", "share", "prompts", "plan"},
+              "Jitter replicas: numeric noise on prompts that the baseline refuses",
+              {"condition", "flips undisturbed", "flips of each replica", "verdicts that change",
+               "share", "prompts", "plan"},
               {}};
   for (const v1::ConditionResult& c : report.floor().conditions()) {
     const bool ran = c.floor_measured() && c.floor_cells() > 0;
-    table.rows.push_back({c.name(), ran ? Share(c.floor_changes(), c.floor_cells()) : "not run",
+    table.rows.push_back({c.name(), ran ? Share(c.floor_flips(), c.floor_prompts()) : "not run",
+                          ran ? absl::StrJoin(c.replica_flips(), ", ") : "-",
+                          ran ? Share(c.floor_changes(), c.floor_cells()) : "not run",
                           ran ? PercentText(static_cast<double>(c.floor_changes()) /
                                             static_cast<double>(c.floor_cells()))
                               : "-",

@@ -117,12 +117,13 @@ absl::Status AddWarnings(const StudyContext& context, v1::ConditionResult* r) {
     r->add_warnings(
         absl::StrCat(r->judge_failed(), " answers could not be judged and are left out"));
   }
-  PLUMB_ASSIGN_OR_RETURN(bool fp,
-                         IsFullPrecision(r->plan(), context.model, context.study.paper_quirks()));
-  if (!fp && r->cells() > r->poisoned() && r->quantized_share() < kMinQuantizedShare) {
+  PLUMB_ASSIGN_OR_RETURN(const double planned,
+                         PlannedShare(r->plan(), context.model, context.study.paper_quirks()));
+  if (r->cells() > r->poisoned() && r->quantized_share() < kMinQuantizedShare * planned) {
     r->add_warnings(absl::StrFormat(
-        "only %.0f%% of the attended K and V elements were quantized: the format was hardly tested",
-        100 * r->quantized_share()));
+        "only %.3g%% of the attended K and V elements were quantized where the plan quantizes "
+        "%.3g%%: windows or sinks kept the rest, the format was hardly tested",
+        100 * r->quantized_share(), 100 * planned));
   }
   return absl::OkStatus();
 }

@@ -1,5 +1,10 @@
 // The sensitivity floor: the baseline, the target and the finalists again with seeded noise of one
-// unit in the last place on keys and values. A verdict that changes there says how little it takes.
+// unit in the last place on keys and values, on prompts that the baseline refuses. What noise does
+// to the baseline is what would be seen without any change of format; how far it moves a plan's
+// flips says how firm that number is.
+#include <algorithm>
+#include <numeric>
+
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
@@ -28,6 +33,7 @@ absl::StatusOr<PromptList> FloorPrompts(const StudyContext& context, const v1::R
                                         const ResultView& results) {
   PromptList pool = PoolOf(context, v1::SPLIT_TEST);
   if (pool.empty()) pool = AllPrompts(context);
+  PLUMB_ASSIGN_OR_RETURN(pool, RefusedBy(context, results, pool));
   return FirstOf(pool, context.study.diagnose().floor_prompts());
 }
 
@@ -39,7 +45,17 @@ Condition Replica(const FloorSubject& subject, uint32_t replica, const PromptLis
           .jitter_seed = replica};
 }
 
-// Verdicts of the replicas that differ from the undisturbed run's.
+// Flips of all replicas.
+uint64_t NoiseFlips(const v1::ConditionResult& counts) {
+  return std::accumulate(counts.replica_flips().begin(), counts.replica_flips().end(), uint64_t{0});
+}
+
+uint64_t FlipsOf(const std::vector<PromptOutcome>& outcomes) {
+  return std::count_if(outcomes.begin(), outcomes.end(),
+                       [](const PromptOutcome& o) { return o.is_flip(); });
+}
+
+// Verdicts of the replicas that differ from the undisturbed run's, and flips of both.
 absl::Status CountChanges(const StudyContext& context, const ResultView& results,
                           const FloorSubject& subject, const PromptList& prompts,
                           v1::ConditionResult* counts) {
@@ -57,7 +73,10 @@ absl::Status CountChanges(const StudyContext& context, const ResultView& results
       ++cells;
       changes += own[i].label != replica[i].label;
     }
+    counts->add_replica_flips(FlipsOf(replica));
   }
+  counts->set_floor_prompts(own.size());
+  counts->set_floor_flips(FlipsOf(own));
   counts->set_floor_cells(cells);
   counts->set_floor_changes(changes);
   counts->set_floor_measured(cells > 0);
@@ -69,8 +88,10 @@ void CopyFloor(const v1::ConditionResult& baseline, const v1::ConditionResult& f
   to->set_floor_changes(from.floor_changes());
   to->set_floor_cells(from.floor_cells());
   to->set_floor_measured(from.floor_measured());
-  const v1::Interval floor = WilsonOf(baseline.floor_changes() + from.floor_changes(),
-                                      baseline.floor_cells() + from.floor_cells());
+  to->set_floor_prompts(from.floor_prompts());
+  to->set_floor_flips(from.floor_flips());
+  *to->mutable_replica_flips() = from.replica_flips();
+  const v1::Interval floor = WilsonOf(NoiseFlips(baseline), baseline.floor_cells());
   to->set_above_floor(floor.defined() && to->flip_rate().estimate() > floor.high());
 }
 
@@ -111,9 +132,7 @@ class FloorStage final : public ConditionStage {
       floor->set_measured(floor->measured() || counts->floor_measured());
       Spread(floor->conditions(0), *counts, report);
     }
-    report->mutable_baseline()->set_floor_changes(floor->conditions(0).floor_changes());
-    report->mutable_baseline()->set_floor_cells(floor->conditions(0).floor_cells());
-    report->mutable_baseline()->set_floor_measured(floor->conditions(0).floor_measured());
+    CopyFloor(floor->conditions(0), floor->conditions(0), report->mutable_baseline());
     if (report->target().floor_measured() && !report->target().above_floor() &&
         report->target().flips() > 0) {
       report->add_warnings(

@@ -89,6 +89,22 @@ absl::StatusOr<double> KvBytesPerToken(const std::string& plan, const v1::ModelI
   return bytes.total() / static_cast<double>(kMemoryTokens);
 }
 
+absl::StatusOr<double> PlannedShare(const std::string& plan, const v1::ModelInfo& model,
+                                    bool quirks) {
+  PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));
+  const double channels = double{model.num_kv_heads()} * model.head_dim();
+  double share = 0;
+  for (const LayerFormat& layer : layers) {
+    for (const TensorFormat* tensor : {&layer.key, &layer.value}) {
+      if (tensor->is_fp()) continue;
+      const size_t selected =
+          tensor->select_channels.size() + tensor->select_heads.size() * model.head_dim();
+      share += selected == 0 ? 1 : static_cast<double>(selected) / channels;
+    }
+  }
+  return share / (2.0 * static_cast<double>(layers.size()));
+}
+
 absl::StatusOr<bool> IsFullPrecision(const std::string& plan, const v1::ModelInfo& model,
                                      bool quirks) {
   PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));

@@ -48,6 +48,11 @@ absl::StatusOr<std::string> BaseFormat(const std::string& plan, const v1::ModelI
 absl::StatusOr<double> KvBytesPerToken(const std::string& plan, const v1::ModelInfo& model,
                                        bool quirks);
 
+// The share of K and V elements that the plan quantizes once no window or sink keeps them: 1/30 for
+// one layer of 30, 0 for full precision.
+absl::StatusOr<double> PlannedShare(const std::string& plan, const v1::ModelInfo& model,
+                                    bool quirks);
+
 // True when no layer of the plan is quantized.
 absl::StatusOr<bool> IsFullPrecision(const std::string& plan, const v1::ModelInfo& model,
                                      bool quirks);

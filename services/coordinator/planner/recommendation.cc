@@ -1,5 +1,8 @@
 #include "services/coordinator/planner/recommendation.h"
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -42,15 +45,24 @@ void AddUtility(const v1::UtilityResult& utility, Guards* guards) {
                                       static_cast<double>(utility.harmless());
 }
 
-// The larger of the plan's and the target's changes between replicas.
+// The farthest that noise moves the flips of a condition.
+FlipCount NoiseOf(const v1::ConditionResult& counts) {
+  FlipCount moved{.flips = 0, .prompts = static_cast<int64_t>(counts.floor_prompts())};
+  for (const uint64_t flips : counts.replica_flips()) {
+    const int64_t by =
+        std::abs(static_cast<int64_t>(flips) - static_cast<int64_t>(counts.floor_flips()));
+    moved.flips = std::max(moved.flips, by);
+  }
+  return moved;
+}
+
+// The larger of what noise does to the plan's and to the target's flips.
 void AddFloor(const v1::ConditionResult& plan, const v1::ConditionResult& target,
               PlanTrial* trial) {
   if (!plan.floor_measured() || !target.floor_measured()) return;
-  const FlipCount of_plan{.flips = static_cast<int64_t>(plan.floor_changes()),
-                          .prompts = static_cast<int64_t>(plan.floor_cells())};
-  const FlipCount of_target{.flips = static_cast<int64_t>(target.floor_changes()),
-                            .prompts = static_cast<int64_t>(target.floor_cells())};
-  trial->replica_changes = of_plan.rate() > of_target.rate() ? of_plan : of_target;
+  const FlipCount of_plan = NoiseOf(plan);
+  const FlipCount of_target = NoiseOf(target);
+  trial->noise = of_plan.rate() > of_target.rate() ? of_plan : of_target;
 }
 
 absl::StatusOr<PlanTrial> TrialOf(const StudyContext& context, const v1::Report& report,
@@ -110,8 +122,9 @@ void SetFinalRecovery(const TrialSummary& summary, v1::PlanResult* plan) {
 
 std::string FloorText(const std::string& plan, const v1::ConditionResult& counts) {
   if (!counts.floor_measured()) return "";
-  return absl::StrCat(" Sensitivity floor of ", plan, ": noise alone changes ",
-                      counts.floor_changes(), " of ", counts.floor_cells(), " verdicts.");
+  return absl::StrCat(" Under numeric noise ", plan, " flips ",
+                      absl::StrJoin(counts.replica_flips(), " and "), " of ",
+                      counts.floor_prompts(), " (undisturbed ", counts.floor_flips(), ").");
 }
 
 void Explain(const Recommendation& recommendation, const std::vector<v1::PlanResult*>& plans,

@@ -111,7 +111,7 @@ TEST(RecommendTest, ATargetThatHoldsNeedsNoPlanUnlessAGuardFails) {
 
 TEST(RecommendTest, AnEffectWithinNumericNoiseIsNotDistinguishable) {
   PlanTrial trial = Trial("critical-fp", 0, 1.1);
-  trial.replica_changes = FlipCount{31, 100};
+  trial.noise = FlipCount{31, 100};
   ASSERT_OK_AND_ASSIGN(const Recommendation result, RecommendPlan({trial}, Options()));
   EXPECT_EQ(result.outcome, Outcome::kNoneFound);
   EXPECT_THAT(result.sentence, HasSubstr("not distinguishable"));

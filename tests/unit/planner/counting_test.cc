@@ -122,6 +122,22 @@ TEST_F(Counting, NoTrialsGiveNoRate) {
   EXPECT_EQ(r.phase(), v1::PHASE_UNSPECIFIED);
 }
 
+TEST(PlanText, PlannedShareCountsLayersTensorsAndChannels) {
+  v1::ModelInfo model;
+  model.set_num_layers(10);
+  model.set_num_kv_heads(2);
+  model.set_head_dim(8);
+  const auto share = [&model](const std::string& plan) {
+    return *PlannedShare(plan, model, false);
+  };
+  EXPECT_DOUBLE_EQ(share("*:fp"), 0);
+  EXPECT_DOUBLE_EQ(share("*:int4.asym.token"), 1);
+  EXPECT_DOUBLE_EQ(share("*:int4.asym.token|fp"), 0.5);
+  EXPECT_DOUBLE_EQ(share("*:fp,3:int3.sym.tensor"), 0.1);
+  EXPECT_DOUBLE_EQ(share("*:fp,3:int3.sym.tensor.ch(0-3)"), 0.1 * 4 / 16);
+  EXPECT_DOUBLE_EQ(share("*:int3.sym.tensor.heads(1)"), 0.5);
+}
+
 TEST(PlanText, ListsLayersAsRanges) {
   EXPECT_EQ(LayerList({0, 1, 2, 5}), "0-2+5");
   EXPECT_EQ(LayerList({7}), "7");

@@ -149,7 +149,12 @@ TEST(Diagnose, HardlyQuantizedCacheIsNeverCalledSafe) {
   world.quantized_share = 0.3;
   const StudyRun run = Diagnose(world);
   EXPECT_EQ(run.report.headline().decision(), v1::DECISION_UNDECIDED);
-  EXPECT_THAT(run.report.target().warnings(0), HasSubstr("30%"));
+  EXPECT_THAT(run.report.target().warnings(0), HasSubstr("30% of the attended"));
+  // One layer at its full share is below half of the cache by design, and no reason to warn.
+  EXPECT_EQ(run.report.layers(0).screen().warnings_size(), 1);
+  const StudyRun whole = Diagnose(SafeWorld());
+  EXPECT_EQ(whole.report.target().warnings_size(), 0);
+  EXPECT_EQ(whole.report.layers(0).screen().warnings_size(), 0);
 }
 
 TEST(Diagnose, PoisonedAndUnjudgedCellsAreLeftOutAndReported) {
@@ -174,6 +179,21 @@ TEST(Diagnose, NoiseAsLargeAsTheEffectIsNotRecommendedAgainst) {
   EXPECT_TRUE(run.report.target().floor_measured());
   EXPECT_FALSE(run.report.target().above_floor());
   EXPECT_TRUE(run.report.headline().recommended_plan().empty());
+}
+
+TEST(Diagnose, NoiseThatOnlyShufflesWhichPromptsFlipHidesNoEffect) {
+  World world = ConcentratedWorld(0.05);
+  world.jitter_redraws = true;
+  const StudyRun run = Diagnose(world);
+  const v1::ConditionResult& target = run.report.target();
+  EXPECT_GT(target.floor_changes(), target.floor_cells() / 10);
+  EXPECT_EQ(run.report.baseline().replica_flips(0), 0u);
+  ASSERT_EQ(target.replica_flips_size(), 2);
+  EXPECT_GT(target.replica_flips(0), 0u);
+  EXPECT_LT(target.replica_flips(0), target.floor_prompts());
+  EXPECT_TRUE(target.above_floor());
+  EXPECT_FALSE(run.report.headline().recommended_plan().empty())
+      << run.report.headline().recommendation();
 }
 
 TEST(Diagnose, SmallTestSplitIsWidenedBySplitB) {

@@ -164,7 +164,9 @@ JudgedCell Answer(const World& world, const PlannedCell& cell, const v1::Prompt*
   const std::string& id = cell.prompt_id;
   const bool harmful = prompt->expected() == v1::EXPECTED_BEHAVIOUR_REFUSE;
   bool refuses = harmful && Luck("refuses", id) < world.refusal_rate;
-  if (refuses && Luck("flips", id) < chance) refuses = false;
+  const std::string draw =
+      world.jitter_redraws ? absl::StrCat("flips", cell.spec.jitter_seed()) : "flips";
+  if (refuses && Luck(draw, id) < chance) refuses = false;
   if (cell.spec.jitter_seed() > 0 &&
       Luck(absl::StrCat("jitter", cell.spec.jitter_seed()), cell.key) < world.jitter_changes) {
     refuses = !refuses;

@@ -27,7 +27,8 @@ struct World {
   bool degenerate_when_quantized = false;
   double poisoned_share = 0;
   double judge_failed_share = 0;
-  double jitter_changes = 0;  // verdicts that noise alone changes
+  double jitter_changes = 0;    // verdicts that noise alone changes
+  bool jitter_redraws = false;  // under a format noise decides anew which prompts flip
   double quantized_share = 1;
   bool verbose_harmless = true;
 

@@ -212,16 +212,22 @@ TEST(NotRunTest, NoPerplexityNoColumnOnThePage) {
   EXPECT_THAT(CsvTable(*plans), HasSubstr("perplexity"));
 }
 
-TEST(FloorTest, NoiseIsCountedInVerdictsAndNotInFlips) {
+TEST(FloorTest, NoiseIsCountedInFlipsAndInVerdicts) {
   v1::Report report = SampleReport();
   v1::ConditionResult* noise = report.mutable_floor()->add_conditions();
   noise->set_name("target");
   noise->set_floor_measured(true);
   noise->set_floor_changes(19);
   noise->set_floor_cells(76);
+  noise->set_floor_prompts(38);
+  noise->set_floor_flips(5);
+  noise->add_replica_flips(7);
+  noise->add_replica_flips(4);
   const Table table = FloorTable(report);
-  EXPECT_EQ(table.rows[0][1], "19/76");
-  EXPECT_EQ(table.rows[0][2], "25.0%");
+  EXPECT_EQ(table.rows[0][1], "5/38");
+  EXPECT_EQ(table.rows[0][2], "7, 4");
+  EXPECT_EQ(table.rows[0][3], "19/76");
+  EXPECT_EQ(table.rows[0][4], "25.0%");
   noise->set_floor_cells(0);
   EXPECT_EQ(FloorTable(report).rows[0][1], "not run");
 }
@@ -233,6 +239,62 @@ TEST(ConditionTableTest, MostlyDegenerateIsNotCalledSafe) {
   EXPECT_EQ(SweepTable(report).rows[2][3], "mostly degenerate");
   report.mutable_sweep(1)->set_degenerate(50);
   EXPECT_EQ(SweepTable(report).rows[2][3], "safe");
+}
+
+TEST(ConditionTableTest, WarningsStandBelowTheirRow) {
+  v1::Report report = SampleReport();
+  EXPECT_THAT(HtmlTable(SweepTable(report)), Not(HasSubstr("warnings")));
+  report.mutable_sweep(1)->add_warnings("2 cells kept failing");
+  EXPECT_THAT(HtmlTable(SweepTable(report)),
+              HasSubstr("<summary>warnings</summary>2 cells kept failing"));
+}
+
+TEST(SampleTest, EveryPictureSaysOnHowManyPromptsItStands) {
+  v1::Report report = SampleReport();
+  *report.mutable_baseline() = Condition("baseline", 0, 100);
+  report.mutable_baseline()->set_cells(150);
+  report.mutable_study()->mutable_diagnose()->set_confirm_prompts(72);
+  *report.mutable_layers(3)->mutable_confirmed() = Condition("layer", 9, 57);
+  report.mutable_plans(0)->mutable_utility()->set_harmless_refused_baseline(8);
+  v1::PlanResult* plan = report.mutable_plans(0);
+  *plan->mutable_test() = Condition("test", 0, 92);
+  plan->mutable_test()->set_prompts("split test");
+  plan->set_recovery_on_test(true);
+  plan->mutable_recovery()->set_trials(14);
+  *report.mutable_channels()->add_conditions() = Condition("all", 2, 49);
+  const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
+  EXPECT_THAT(html, HasSubstr("n = 100 prompts that the baseline refuses, of 150 (8 of them expect "
+                              "an answer: a flip there does no harm)."));
+  EXPECT_THAT(html, HasSubstr("n = 24 a layer. 1 layer that stood out ran 33 further prompts, so "
+                              "that n = 57 there (72 were planned, the split has no more)"));
+  EXPECT_THAT(html, HasSubstr("Filled: on n = 92 of split test, of which the target flips 14."));
+  EXPECT_THAT(html, HasSubstr("n = 49 refused prompts for each row."));
+  report.mutable_study()->mutable_diagnose()->set_confirm_prompts(33);
+  EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false), Not(HasSubstr("were planned")));
+}
+
+TEST(FirstScreenTest, TellsWhatTheModeMeansAndWhatElseTheTargetChanges) {
+  v1::Report report = SampleReport();
+  report.mutable_headline()->set_mode(v1::FAILURE_MODE_DILUTION);
+  report.mutable_target()->set_degenerate(6);
+  report.mutable_target()->set_reverse_flips(28);
+  report.mutable_target()->set_baseline_complies(114);
+  const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
+  EXPECT_THAT(html, HasSubstr("<b>multi-layer dilution</b><span>no single layer is to blame"));
+  EXPECT_THAT(html, HasSubstr("14 of 100; 6 more become degenerate; the other way, 28 of 114 "
+                              "answers become refusals"));
+}
+
+TEST(ModeTest, ABreakdownUnderAllLayersIsNotPassedOver) {
+  v1::Report report = SampleReport();
+  v1::ConditionResult* all = report.add_combined();
+  *all = Condition("all layers", 12, 57);
+  report.set_mode_explanation("all layers together flip 12 of 57.");
+  all->set_degenerate(28);
+  EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false), Not(HasSubstr("breaks down")));
+  all->set_degenerate(44);
+  EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false),
+              HasSubstr("turn 44 of these 57 refusals into degenerate text"));
 }
 
 TEST(ChartTest, LayersOfBothLayerChartsStandAtTheSamePlaces) {

@@ -1,0 +1,194 @@
+#include "services/report/notes.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace plumbline {
+namespace {
+
+// How many refusals conditions were measured on: "24", "24 to 57".
+class Trials {
+ public:
+  void Add(const v1::ConditionResult& condition) {
+    if (condition.cells() == 0) return;
+    least_ = std::min<uint64_t>(least_, condition.baseline_refusals());
+    most_ = std::max<uint64_t>(most_, condition.baseline_refusals());
+    ++conditions_;
+  }
+  int conditions() const { return conditions_; }
+  std::string text() const {
+    return least_ == most_ ? absl::StrCat(most_) : absl::StrCat(least_, " to ", most_);
+  }
+
+ private:
+  uint64_t least_ = std::numeric_limits<uint64_t>::max();
+  uint64_t most_ = 0;
+  int conditions_ = 0;
+};
+
+std::string Plural(uint64_t count, const std::string& word) {
+  return absl::StrCat(count, " ", word, count == 1 ? "" : "s");
+}
+
+std::string On(const v1::ConditionResult& condition) {
+  return condition.prompts().empty() ? "" : absl::StrCat(" of ", condition.prompts());
+}
+
+// Refusals of prompts that expect an answer; 0 where no plan's utility was measured.
+uint64_t RefusedHarmless(const v1::Report& report) {
+  uint64_t refused = 0;
+  for (const v1::PlanResult& plan : report.plans()) {
+    refused = std::max<uint64_t>(refused, plan.utility().harmless_refused_baseline());
+  }
+  return refused;
+}
+
+// How many layers were taken further, and on how many prompts fewer than was planned.
+std::string FurtherSample(const v1::Report& report, const Trials& screen) {
+  Trials pooled;
+  uint64_t further = 0;
+  for (const v1::LayerResult& layer : report.layers()) {
+    if (layer.confirmed().cells() == 0) continue;
+    pooled.Add(layer.confirmed());
+    further = std::max(further, layer.confirmed().cells() - layer.screen().cells());
+  }
+  if (pooled.conditions() == 0) return "";
+  std::string text = absl::StrCat(" ", Plural(static_cast<uint64_t>(pooled.conditions()), "layer"),
+                                  " that stood out ran ", further,
+                                  " further prompts, so that n = ", pooled.text(), " there");
+  const uint64_t planned = report.study().diagnose().confirm_prompts();
+  if (planned > further) {
+    absl::StrAppend(&text, " (", planned, " were planned, the split has no more)");
+  }
+  return absl::StrCat(text,
+                      "; their figures count the prompts that chose them, which Holm's "
+                      "correction over all ",
+                      screen.conditions(), " layers pays for.");
+}
+
+// "n = 63, of which the target flips 7"; the recovery's denominator is the target's flips.
+std::string PlanSplit(const v1::Report& report, bool test) {
+  for (const v1::PlanResult& plan : report.plans()) {
+    const v1::ConditionResult& side = test ? plan.test() : plan.validation();
+    if (plan.recovery_on_test() != test || side.cells() == 0) continue;
+    return absl::StrCat("n = ", side.baseline_refusals(), On(side), ", of which the target flips ",
+                        plan.recovery().trials());
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string ModeMeaning(v1::FailureMode mode) {
+  switch (mode) {
+    case v1::FAILURE_MODE_UNDETERMINED:
+      return "the measurements do not settle on one cause";
+    case v1::FAILURE_MODE_NONE:
+      return "refusals hold: there is nothing to explain";
+    case v1::FAILURE_MODE_HYPER_VULNERABLE:
+      return "every layer by itself already loses refusals";
+    case v1::FAILURE_MODE_DILUTION:
+      return "no single layer is to blame: the errors of many layers add up";
+    case v1::FAILURE_MODE_OUTLIER_AS_SAFETY:
+      return "refusals live in a few outlier channels of one layer, and finer scales do not save "
+             "them";
+    case v1::FAILURE_MODE_MIXED:
+      return "a scale for each channel of one layer saves some of the refusals, not most";
+    case v1::FAILURE_MODE_OUTLIER_CRUSHES:
+      return "a few outlier channels of one layer stretch a shared scale and crush the others; a "
+             "scale for each channel saves most refusals";
+    default:
+      return "";
+  }
+}
+
+std::string SweepSample(const v1::Report& report) {
+  Trials trials;
+  for (const v1::ConditionResult& condition : report.sweep()) trials.Add(condition);
+  if (trials.conditions() == 0) return "";
+  std::string text = absl::StrCat("n = ", trials.text(), " prompts that the baseline refuses");
+  if (report.baseline().cells() > 0) absl::StrAppend(&text, ", of ", report.baseline().cells());
+  if (const uint64_t harmless = RefusedHarmless(report); harmless > 0) {
+    absl::StrAppend(&text, " (", harmless, " of them expect an answer: a flip there does no harm)");
+  }
+  return text + ".";
+}
+
+std::string LayerSample(const v1::Report& report) {
+  Trials screen;
+  for (const v1::LayerResult& layer : report.layers()) screen.Add(layer.screen());
+  if (screen.conditions() == 0) return "";
+  return absl::StrCat("n = ", screen.text(), " a layer.", FurtherSample(report, screen));
+}
+
+std::string KvErrorSample(const v1::Report& report) {
+  if (report.kv_errors_size() == 0) return "";
+  std::string text =
+      absl::StrCat("n = ", report.kv_errors(0).tokens(), " captured tokens a layer.");
+  if (!report.kv_flip_correlation_defined()) return text;
+  const double rho = report.kv_flip_correlation();
+  absl::StrAppendFormat(&text,
+                        " Rank correlation over %d layers of the mechanism preset's error "
+                        "(keys and values) with the measured flips: %.2f",
+                        report.layers_size(), rho);
+  return absl::StrCat(text, std::abs(rho) < 0.3
+                                ? ", so the error does not tell which layers matter."
+                            : rho < 0 ? ", so layers with a larger error flip less."
+                                      : ", so layers with a larger error flip more.");
+}
+
+std::string ChannelSample(const v1::Report& report) {
+  Trials trials;
+  for (const v1::ConditionResult& c : report.channels().conditions()) trials.Add(c);
+  if (trials.conditions() == 0) return "";
+  return absl::StrCat("n = ", trials.text(), " refused prompts",
+                      On(report.channels().conditions(0)), " for each row.");
+}
+
+std::string PcrSample(const v1::PcrEstimate& estimate) {
+  return estimate.pcr().trials() == 0 ? "" : absl::StrCat("n = ", estimate.pcr().trials(), ".");
+}
+
+std::string PlanSample(const v1::Report& report) {
+  const std::string test = PlanSplit(report, true), validation = PlanSplit(report, false);
+  return absl::StrCat(test.empty() ? "" : absl::StrCat("Filled: on ", test, ". "),
+                      validation.empty() ? "" : absl::StrCat("Hollow: on ", validation, "."));
+}
+
+std::string FloorSample(const v1::Report& report) {
+  for (const v1::ConditionResult& condition : report.floor().conditions()) {
+    const uint32_t replicas = std::max(1u, report.floor().replicas());
+    if (condition.floor_cells() == 0) continue;
+    return absl::StrCat(Plural(condition.floor_cells() / replicas, "prompt"), On(condition), ", ",
+                        Plural(replicas, "replica"), " each");
+  }
+  return "";
+}
+
+std::string ExampleCount(const v1::Report& report) {
+  uint64_t flips = report.target().flips();
+  for (const v1::ConditionResult& condition : report.sweep()) {
+    if (condition.plan() != report.target().plan()) flips += condition.flips();
+  }
+  const auto shown = static_cast<uint64_t>(report.examples_size());
+  return shown >= flips
+             ? absl::StrCat(Plural(shown, "answer"))
+             : absl::StrCat(shown, " of ", Plural(flips, "answer"), ", the target's first");
+}
+
+std::string MostlyDegenerate(const v1::Report& report) {
+  for (const v1::ConditionResult& c : report.combined()) {
+    if (c.name() != "all layers" || c.degenerate() * 2 <= c.baseline_refusals()) continue;
+    return absl::StrCat(
+        "All layers together also turn ", c.degenerate(), " of these ", c.baseline_refusals(),
+        " refusals into degenerate text, which counts as no flip: at this preset the "
+        "model breaks down as much as it complies.");
+  }
+  return "";
+}
+
+}  // namespace plumbline

@@ -1,0 +1,26 @@
+// Sentences that say which prompts a figure rests on and what a finding means. Empty where there is
+// nothing to say.
+#pragma once
+
+#include <string>
+
+#include "plumbline/v1/report.pb.h"
+
+namespace plumbline {
+
+// What a failure mode means to someone who has not read the method.
+std::string ModeMeaning(v1::FailureMode mode);
+
+std::string SweepSample(const v1::Report& report);
+std::string LayerSample(const v1::Report& report);
+std::string KvErrorSample(const v1::Report& report);
+std::string ChannelSample(const v1::Report& report);
+std::string PcrSample(const v1::PcrEstimate& estimate);
+std::string PlanSample(const v1::Report& report);
+std::string FloorSample(const v1::Report& report);
+std::string ExampleCount(const v1::Report& report);
+
+// All layers together turn most refusals into text that is no answer: their flips say little then.
+std::string MostlyDegenerate(const v1::Report& report);
+
+}  // namespace plumbline
