@@ -30,8 +30,8 @@ LAYER = 1
 
 def start_study(cluster, name, *words):
     return Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chat",
-                 "--max-new-tokens", "8", "--max-prompts", "240", "--request-id", name,
-                 "--out", os.path.join(cluster.data, name), *words)
+                 "--max-new-tokens", "8", "--max-prompts", "240", "--utility-text", "none",
+                 "--request-id", name, "--out", os.path.join(cluster.data, name), *words)
 
 
 def finished(cluster, study):
