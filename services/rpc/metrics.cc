@@ -1,22 +1,30 @@
 #include "services/rpc/metrics.h"
 
+#include <netdb.h>
 #include <prometheus/exposer.h>
 #include <prometheus/family.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "services/rpc/tls.h"
 
 namespace plumbline {
 namespace {
+
+constexpr std::chrono::milliseconds kKnockPause{10};
 
 using Labels = std::map<std::string, std::string>;
 
@@ -25,16 +33,47 @@ using Labels = std::map<std::string, std::string>;
   abort();
 }
 
+// Connects to a listener of this process and hangs up. Failing is fine.
+void Knock(const std::string& host, int port) {
+  const bool any = host == "0.0.0.0" || host == "::";
+  addrinfo wanted{};
+  wanted.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const char* name = any ? "localhost" : host.c_str();
+  if (getaddrinfo(name, std::to_string(port).c_str(), &wanted, &found) != 0) return;
+  for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
+    const int fd = socket(at->ai_family, at->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    (void)connect(fd, at->ai_addr, at->ai_addrlen);
+    close(fd);
+  }
+  freeaddrinfo(found);
+}
+
 class ExposerImpl final : public Metrics::Exposer {
  public:
   ExposerImpl(const std::string& address, const std::shared_ptr<prometheus::Registry>& registry)
-      : exposer_(address, 1) {
-    exposer_.RegisterCollectable(registry);
+      : exposer_(std::make_unique<prometheus::Exposer>(address, 1)) {
+    exposer_->RegisterCollectable(registry);
+    if (auto parts = SplitHostPort("metrics", address); parts.ok()) host_ = parts->host;
   }
-  int port() const override { return exposer_.GetListeningPorts().at(0); }
+  // The HTTP library's listener sees that it shall stop only when its poll returns, after up to two
+  // seconds or with a connection.
+  ~ExposerImpl() override {
+    const int bound = port();
+    std::jthread knocking([&](const std::stop_token& stopped) {
+      while (!stopped.stop_requested()) {
+        Knock(host_, bound);
+        std::this_thread::sleep_for(kKnockPause);
+      }
+    });
+    exposer_.reset();
+  }
+  int port() const override { return exposer_->GetListeningPorts().at(0); }
 
  private:
-  prometheus::Exposer exposer_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+  std::string host_ = "localhost";
 };
 
 class MetricsImpl final : public Metrics {

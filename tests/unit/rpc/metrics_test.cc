@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "services/common/files.h"
 #include "services/rpc/client.h"
 #include "services/rpc/server.h"
@@ -137,6 +138,17 @@ TEST(Metrics, CallsOfAServerAreCountedByMethodAndCode) {
   EXPECT_THAT(page, HasSubstr(absl::StrCat("plumb_rpc_duration_seconds_count{", method, "} 4")));
   EXPECT_THAT(page, HasSubstr("plumb_build_info{service=\"test\",version=\""));
   EXPECT_THAT(page, HasSubstr("plumb_serving 1"));
+}
+
+TEST(Metrics, APageThatNobodyReadsIsClosedAtOnce) {
+  auto metrics = Metrics::Create("test");
+  const absl::Time started = absl::Now();
+  for (const char* address : {"127.0.0.1:0", "localhost:0", "0.0.0.0:0"}) {
+    ASSERT_OK_AND_ASSIGN(const auto exposer, metrics->Expose(address));
+    EXPECT_THAT(HttpGet(exposer->port(), "/metrics"), HasSubstr("200 OK"));
+  }
+  // The library's own way of closing takes up to two seconds for each.
+  EXPECT_LT(absl::Now() - started, absl::Seconds(2));
 }
 
 }  // namespace
