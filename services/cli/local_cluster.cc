@@ -27,6 +27,11 @@ std::string RunFile(const v1::ClusterConfig& config, absl::string_view name) {
   return JoinPath(config.data_dir(), absl::StrCat("run/", name));
 }
 
+// An address that the config gives stays: the peer may be elsewhere, or behind a relay.
+void Fill(const std::string& address, v1::Endpoint* peer) {
+  if (peer->address().empty()) peer->set_address(address);
+}
+
 }  // namespace
 
 struct LocalCluster::Service {
@@ -113,16 +118,16 @@ absl::Status LocalCluster::StartAll() {
     const std::string capture_address = services_.back()->address;
     v1::JudgeConfig judge = config_.judge();
     PLUMB_RETURN_IF_ERROR(StartService("judge", "plumb-judge", &judge, judge.mutable_server()));
-    coordinator.mutable_judge()->set_address(services_.back()->address);
+    Fill(services_.back()->address, coordinator.mutable_judge());
     v1::PcrConfig pcr = config_.pcr();
     PLUMB_RETURN_IF_ERROR(StartService("pcr", "plumb-pcr", &pcr, pcr.mutable_server()));
-    coordinator.mutable_pcr()->set_address(services_.back()->address);
+    Fill(services_.back()->address, coordinator.mutable_pcr());
     v1::QuantsimConfig quantsim = config_.quantsim();
-    quantsim.mutable_capture()->set_address(capture_address);
+    Fill(capture_address, quantsim.mutable_capture());
     PLUMB_RETURN_IF_ERROR(
         StartService("quantsim", "plumb-quantsim", &quantsim, quantsim.mutable_server()));
-    coordinator.mutable_quantsim()->set_address(services_.back()->address);
-    coordinator.mutable_capture()->set_address(capture_address);
+    Fill(services_.back()->address, coordinator.mutable_quantsim());
+    Fill(capture_address, coordinator.mutable_capture());
   }
   PLUMB_RETURN_IF_ERROR(
       StartService("coordinator", "plumb-coordinator", &coordinator, coordinator.mutable_server()));
@@ -132,8 +137,8 @@ absl::Status LocalCluster::StartAll() {
   if (options_.only_coordinator) return absl::OkStatus();
   for (int w = 0; w < config_.workers_size(); ++w) {
     v1::WorkerConfig worker = config_.workers(w);
-    worker.mutable_coordinator()->set_address(coordinator_address_);
-    worker.mutable_capture()->set_address(coordinator.capture().address());
+    Fill(coordinator_address_, worker.mutable_coordinator());
+    Fill(coordinator.capture().address(), worker.mutable_capture());
     if (worker.worker_id().empty()) worker.set_worker_id(absl::StrCat("worker-", w));
     PLUMB_RETURN_IF_ERROR(
         StartService(absl::StrCat("worker-", w), "plumb-worker", &worker, worker.mutable_server()));
