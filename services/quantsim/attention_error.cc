@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/row_ops.h"
 #include "services/quantsim/tensor_error.h"
 
 namespace plumbline {
@@ -52,18 +53,16 @@ void RotateRows(const std::vector<double>& inverse_frequency, int32_t heads, int
   if (inverse_frequency.empty()) return;
   const int64_t width = int64_t{heads} * head_dim;
   const auto tokens = static_cast<int64_t>(rows->size()) / width;
-  const int32_t half = head_dim / 2;
+  std::vector<float> cosines(inverse_frequency.size()), sines(inverse_frequency.size());
   for (int64_t t = 0; t < tokens; ++t) {
-    for (int32_t i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(t) * inverse_frequency[static_cast<size_t>(i)];
-      const double cosine = std::cos(angle), sine = std::sin(angle);
-      for (int32_t h = 0; h < heads; ++h) {
-        float* row = rows->data() + t * width + int64_t{h} * head_dim;
-        const double a = row[i], b = row[i + half];
-        row[i] = static_cast<float>(a * cosine - b * sine);
-        row[i + half] = static_cast<float>(b * cosine + a * sine);
-      }
+    for (size_t i = 0; i < inverse_frequency.size(); ++i) {
+      // Single precision, as the engine's table: later positions are then the same angles.
+      const float angle = static_cast<float>(t) * static_cast<float>(inverse_frequency[i]);
+      cosines[i] = static_cast<float>(std::cos(double{angle}));
+      sines[i] = static_cast<float>(std::sin(double{angle}));
     }
+    float* row = rows->data() + t * width;
+    kernels::RotateF32(row, heads, head_dim, cosines.data(), sines.data(), row);
   }
 }
 

@@ -14,7 +14,8 @@ struct AttentionShape {
 };
 
 // Rotates channel pairs (i, i + head_dim/2) of each head of row t by t * inverse_frequency[i].
-// rows: [tokens, heads, head_dim]. No frequencies: nothing happens.
+// rows: [tokens, heads, head_dim], from position 0. The fp32 engine's bits. No frequencies: nothing
+// happens.
 void RotateRows(const std::vector<double>& inverse_frequency, int32_t heads, int32_t head_dim,
                 std::vector<float>* rows);
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
+#include "services/engine/cpu/rope_table.h"
 #include "services/worker/request_builder.h"
 
 namespace plumbline {
@@ -36,7 +37,10 @@ absl::StatusOr<SequenceRequest> CaptureRequest(const CatalogEntry& entry,
   return request;
 }
 
-v1::CaptureHeader HeaderOf(const v1::CaptureTask& task, const CatalogEntry& entry) {
+}  // namespace
+
+absl::StatusOr<v1::CaptureHeader> CaptureHeaderOf(const v1::CaptureTask& task,
+                                                  const CatalogEntry& entry) {
   v1::CaptureHeader header;
   header.set_capture_id(task.capture_id());
   header.set_model_digest(task.model_digest());
@@ -46,10 +50,13 @@ v1::CaptureHeader HeaderOf(const v1::CaptureTask& task, const CatalogEntry& entr
   header.set_head_dim(entry.info.head_dim());
   *header.mutable_layers() = task.layers();
   header.set_prompts(static_cast<uint32_t>(task.prompts_size()));
+  PLUMB_ASSIGN_OR_RETURN(const RopeTable rope,
+                         RopeTable::Create(entry.text->config, /*bf16=*/false));
+  for (const float frequency : rope.inverse_frequencies()) {
+    header.add_rope_inverse_frequency(double{frequency});
+  }
   return header;
 }
-
-}  // namespace
 
 EngineCaptureSender::EngineCaptureSender(const ModelCatalog* catalog, EngineRunner* runner,
                                          std::unique_ptr<RpcClient<v1::ActivationCapture>> client)
@@ -102,6 +109,7 @@ absl::StatusOr<v1::CaptureResult> EngineCaptureSender::Execute(const v1::Capture
         "this worker has no capture endpoint: set `capture.address` in its config");
   }
   PLUMB_ASSIGN_OR_RETURN(const CatalogEntry* entry, catalog_->Find(task.model_digest()));
+  PLUMB_ASSIGN_OR_RETURN(v1::CaptureHeader header, CaptureHeaderOf(task, *entry));
   std::vector<std::future<PromptResult>> results;
   for (const v1::Prompt& prompt : task.prompts()) {
     PLUMB_ASSIGN_OR_RETURN(SequenceRequest request, CaptureRequest(*entry, task, prompt));
@@ -115,7 +123,7 @@ absl::StatusOr<v1::CaptureResult> EngineCaptureSender::Execute(const v1::Capture
   v1::RecordResponse response;
   auto stream = client_->stub().Record(&context, &response);
   v1::RecordRequest message;
-  *message.mutable_header() = HeaderOf(task, *entry);
+  *message.mutable_header() = std::move(header);
   bool open = stream->Write(message);
   v1::CaptureResult capture;
   absl::Status failed;

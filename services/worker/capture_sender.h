@@ -18,6 +18,11 @@
 
 namespace plumbline {
 
+// What the capture says of the model: sizes, layers and the rotation of its keys. InvalidArgument
+// for a rotation that the engine does not have either.
+absl::StatusOr<v1::CaptureHeader> CaptureHeaderOf(const v1::CaptureTask& task,
+                                                  const CatalogEntry& entry);
+
 class CaptureSender {
  public:
   using Done = std::function<void(v1::CaptureResult)>;

@@ -19,6 +19,8 @@ class RopeTable {
 
   const float* cos(int64_t position) const { return cos_.data() + position * half_; }
   const float* sin(int64_t position) const { return sin_.data() + position * half_; }
+  // Radians a position of each channel pair (i, i + head_dim/2), scaling included.
+  const std::vector<float>& inverse_frequencies() const { return inverse_frequencies_; }
 
  private:
   std::vector<float> inverse_frequencies_;  // [head_dim / 2]
