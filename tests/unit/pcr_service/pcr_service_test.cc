@@ -133,7 +133,7 @@ TEST_F(PcrServiceTest, WhatWasNotMeasuredOrHasTooFewFlipsIsUndefinedWithItsReaso
   EXPECT_FALSE(response.pcr_paper().defined());
   EXPECT_EQ(response.pcr_paper().undefined_reason(), "not measured");
   EXPECT_FALSE(response.pcr_deployable().defined());
-  EXPECT_THAT(response.pcr_deployable().undefined_reason(), HasSubstr("flips 4 refusals"));
+  EXPECT_THAT(response.pcr_deployable().undefined_reason(), HasSubstr("flips 4 of "));
   EXPECT_EQ(response.mode(), v1::FAILURE_MODE_UNDETERMINED);
 }
 
