@@ -15,7 +15,7 @@ int BuildAndRun(const StudyFlags& flags, SetKind set_kind) {
   set_kind(*study);
   const absl::Status text = flags.AddUtilityText(&*study);
   if (!text.ok()) return Finish(text);
-  return RunStudy(flags, *std::move(study));
+  return RunStudy(flags, *study);
 }
 
 void AddSweep(CLI::App& app, int* exit_code) {

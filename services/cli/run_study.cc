@@ -129,7 +129,7 @@ int FollowExperiment(Session& session, const std::string& id, const std::string&
   return ReportEnd(session, last, out);
 }
 
-int RunStudy(const StudyFlags& flags, v1::Study study) {
+int RunStudy(const StudyFlags& flags, const v1::Study& study) {
   SessionFlags session_flags = flags.session;
   if (session_flags.coordinator.empty()) session_flags.model_roots = {flags.model};
   if (session_flags.coordinator.empty() && !FileExists(JoinPath(flags.model, "manifest.json"))) {

@@ -35,7 +35,7 @@ struct StudyFlags {
 
 // Creates the study, shows its size and its progress, writes the report and prints the verdict.
 // The exit code as commands.h says.
-int RunStudy(const StudyFlags& flags, v1::Study study);
+int RunStudy(const StudyFlags& flags, const v1::Study& study);
 
 // Follows an experiment to its end; the same last part as RunStudy.
 int FollowExperiment(Session& session, const std::string& id, const std::string& out);
