@@ -6,11 +6,14 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "services/common/digest.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
+#include "services/engine/cuda/cuda_engine.h"
 #include "services/worker/generation_service.h"
 #include "services/worker/step_metrics.h"
 #include "services/worker/sync_loop.h"
@@ -21,7 +24,7 @@ namespace {
 constexpr uint32_t kDefaultDrainSeconds = 20;
 constexpr uint32_t kDefaultMaxRunning = 256;
 constexpr uint32_t kDefaultKvPoolMib = 4096;
-constexpr size_t kMaxLoadedModels = 2;
+constexpr uint32_t kMaxGpus = 1024;
 
 std::string RandomHex() {
   std::random_device random;
@@ -34,17 +37,47 @@ std::string DefaultWorkerId() {
   return absl::StrCat(host, "-", RandomHex().substr(0, 6));
 }
 
-absl::StatusOr<EngineOptions> EngineOptionsOf(const v1::WorkerConfig& config) {
+// What runs the models: the processor's cores or one GPU.
+struct Device {
+  bool gpu = false;
+  CudaOptions cuda;
+
+  EngineFactory factory() const {
+    if (!gpu) return CreateCpuEngine;
+    return [cuda = cuda](const EngineOptions& options) { return CreateCudaEngine(options, cuda); };
+  }
+  // A GPU's memory belongs to one model and its cache.
+  size_t max_loaded_models() const { return gpu ? 1 : 2; }
+};
+
+absl::StatusOr<Device> DeviceOf(const v1::WorkerConfig& config) {
+  Device device;
+  absl::string_view text = config.device();
+  if (text.empty() || text == "cpu") return device;
+  uint32_t number = 0;
+  device.gpu = absl::ConsumePrefix(&text, "cuda");
+  const bool numbered = absl::ConsumePrefix(&text, ":");
+  const bool valid = device.gpu && (numbered ? absl::SimpleAtoi(text, &number) : text.empty());
+  if (!valid || number >= kMaxGpus) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "device must be \"cpu\", \"cuda\" or \"cuda:N\", got \"", config.device(), "\""));
+  }
+  device.cuda.device = static_cast<int>(number);
+  if (config.chunk_rows() > 512) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk_rows must be 64, 128, 256 or 512, got ", config.chunk_rows()));
+  }
+  if (config.chunk_rows() != 0) device.cuda.chunk_rows = static_cast<int>(config.chunk_rows());
+  return device;
+}
+
+absl::StatusOr<EngineOptions> EngineOptionsOf(const v1::WorkerConfig& config, bool on_gpu) {
   EngineOptions options;
   if (config.dtype() == "bf16") {
     options.dtype = ComputeDtype::kBf16;
   } else if (!config.dtype().empty() && config.dtype() != "fp32") {
     return absl::InvalidArgumentError(
         absl::StrCat("dtype must be \"fp32\" or \"bf16\", got \"", config.dtype(), "\""));
-  }
-  if (!config.device().empty() && config.device() != "cpu") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("device must be \"cpu\" in this build, got \"", config.device(), "\""));
   }
   if (config.threads() > 1024) {
     return absl::InvalidArgumentError(
@@ -53,8 +86,9 @@ absl::StatusOr<EngineOptions> EngineOptionsOf(const v1::WorkerConfig& config) {
   options.threads = static_cast<int>(config.threads());
   options.max_running =
       static_cast<int>(config.max_running() == 0 ? kDefaultMaxRunning : config.max_running());
-  options.kv_pool_bytes =
-      int64_t{config.kv_pool_mib() == 0 ? kDefaultKvPoolMib : config.kv_pool_mib()} << 20;
+  const uint32_t default_pool = on_gpu ? 0 : kDefaultKvPoolMib;
+  options.kv_pool_bytes = int64_t{config.kv_pool_mib() == 0 ? default_pool : config.kv_pool_mib()}
+                          << 20;
   return options;
 }
 
@@ -67,7 +101,6 @@ absl::StatusOr<v1::NumericsClass> NumericsOf(EngineRunner& runner, const ModelCa
   numerics.set_text(text);
   numerics.set_id(Sha256Hex(text));
   numerics.set_dtype(options.dtype == ComputeDtype::kBf16 ? "bf16" : "fp32");
-  numerics.set_device("cpu");
   return numerics;
 }
 
@@ -117,17 +150,19 @@ absl::StatusOr<std::unique_ptr<WorkerParts>> BuildParts(const v1::WorkerConfig& 
     return absl::InvalidArgumentError(
         "model_roots is empty: name at least one folder with model bundles");
   }
-  PLUMB_ASSIGN_OR_RETURN(const EngineOptions options, EngineOptionsOf(config));
+  PLUMB_ASSIGN_OR_RETURN(const Device device, DeviceOf(config));
+  PLUMB_ASSIGN_OR_RETURN(const EngineOptions options, EngineOptionsOf(config, device.gpu));
   auto parts = std::make_unique<WorkerParts>();
   PLUMB_ASSIGN_OR_RETURN(parts->catalog, ModelCatalog::Create({config.model_roots().begin(),
                                                                config.model_roots().end()}));
   parts->runner = std::make_unique<EngineRunner>(
-      CreateCpuEngine, options, kMaxLoadedModels,
+      device.factory(), options, device.max_loaded_models(),
       [metrics = process.metrics](const EngineStats& added, double seconds) {
         CountStep(added, seconds, metrics);
       },
       [metrics = process.metrics](int active) { metrics->Set(metric::kWorkerActive, {}, active); });
   PLUMB_ASSIGN_OR_RETURN(parts->numerics, NumericsOf(*parts->runner, *parts->catalog, options));
+  parts->numerics.set_device(device.gpu ? "cuda" : "cpu");
   PLUMB_ASSIGN_OR_RETURN(auto capture, ClientOrNull<v1::ActivationCapture>(config.capture()));
   PLUMB_ASSIGN_OR_RETURN(parts->capture_client,
                          ClientOrNull<v1::ActivationCapture>(config.capture()));

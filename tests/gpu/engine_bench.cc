@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "kernels/bf16.h"
 #include "services/common/status_macros.h"
@@ -37,6 +38,7 @@ struct Settings {
   std::vector<int> running = {256, 512};
   std::vector<std::string> plans = {"*:fp"};
   std::vector<int> chunks = {0};  // 0 = 256 up to 256 running, else 512
+  int ablation = 0;               // prompts of a layer ablation; 0 = none
 };
 
 void Check(const absl::Status& status) {
@@ -224,26 +226,68 @@ int64_t StepAll(Engine* engine) {
   return tokens;
 }
 
+// Every layer of every prompt in turn, at full length and with answers of 24 tokens; the second
+// time with the prompts' states held.
+void Ablation(const Settings& settings, int running, Engine* engine) {
+  for (const int answer : {settings.answer, 24}) {
+    for (const char* held : {"first", "again"}) {
+      std::mt19937 random(11);
+      uint64_t id = 0;
+      for (int prompt = 0; prompt < settings.ablation; ++prompt) {
+        std::vector<int32_t> tokens(settings.prompt);
+        for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 128000);
+        for (int layer = 0; layer < settings.layers; ++layer) {
+          SequenceRequest request;
+          request.id = ++id;
+          request.prompt_tokens = tokens;
+          request.layers =
+              LayersOf(absl::StrCat("*:fp,", layer, ":int3.sym.tensor"), engine->shape());
+          request.max_new_tokens = answer;
+          Check(engine->Submit(std::move(request)));
+        }
+      }
+      const EngineStats before = engine->stats();
+      const auto start = Clock::now();
+      const int64_t tokens = StepAll(engine);
+      const double seconds = Seconds(start);
+      const EngineStats& after = engine->stats();
+      std::printf(
+          "{\"ablation\": \"%s\", \"running\": %d, \"cells\": %llu, \"answer\": %d, "
+          "\"seconds\": %.3f, \"tokens_per_s\": %.0f, \"steps\": %lld, \"padded_share\": %.3f}\n",
+          held, running, static_cast<unsigned long long>(id), answer, seconds,
+          static_cast<double>(tokens) / seconds, static_cast<long long>(after.steps - before.steps),
+          static_cast<double>(after.padded_slots - before.padded_slots) /
+              static_cast<double>(after.padded_slots - before.padded_slots + after.prompt_tokens -
+                                  before.prompt_tokens + after.decoded_tokens -
+                                  before.decoded_tokens));
+      std::fflush(stdout);
+    }
+  }
+}
+
 void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   EngineOptions options;
   options.dtype = ComputeDtype::kBf16;
   options.max_running = running;
-  options.kv_pool_bytes = 0;
+  options.prefix_cache_bytes = int64_t{3} << 30;
+  const ModelConfig config = Llama8B(settings.layers);
+  const int64_t token_bytes =
+      int64_t{4} * config.num_kv_heads * config.head_dim * config.num_layers;
+  options.kv_pool_bytes = running * (settings.prompt + settings.answer + 32) * token_bytes;
   CudaOptions cuda;
   cuda.chunk_rows = chunk != 0 ? chunk : running <= 256 ? 256 : 512;
   cuda.max_positions = 1024;
-  const ModelConfig config = Llama8B(settings.layers);
   const auto load_start = Clock::now();
   auto created = CreateCudaForward(config, options, cuda, FillRandom);
   Check(created.status());
   CudaForward* forward = created->get();
   const double load_seconds = Seconds(load_start);
-  auto engine =
-      CreateBatchEngine(*std::move(created), SchedulerOptionsOf(*forward, options, cuda));
+  auto engine = CreateBatchEngine(*std::move(created), SchedulerOptionsOf(*forward, options, cuda));
   const int rows = cuda.chunk_rows;
   const int chunks = (running + rows - 1) / rows;
   const double products = ProductsAlone(*forward, rows) * chunks;
   std::printf("{\"numerics\": \"%s\"}\n", engine->numerics_class().c_str());
+  if (settings.ablation > 0) return Ablation(settings, running, engine.get());
   std::vector<std::vector<std::string>> mixes;
   for (const std::string& plan : settings.plans) mixes.push_back(absl::StrSplit(plan, ';'));
   Submit(settings, {"*:fp"}, 8, engine.get());  // records graphs, wakes the clocks
@@ -289,8 +333,7 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
         "{\"products\": %.3f, \"attention\": %.3f, \"kv_write\": %.3f, \"row_ops\": %.3f, "
         "\"sampling\": %.3f}}\n",
         running, mix.front().c_str(), graph_ms, products + kv_ms, sums[0] / kTimedSteps,
-        sums[1] / kTimedSteps, sums[2] / kTimedSteps, sums[3] / kTimedSteps,
-        sums[4] / kTimedSteps);
+        sums[1] / kTimedSteps, sums[2] / kTimedSteps, sums[3] / kTimedSteps, sums[4] / kTimedSteps);
     std::fflush(stdout);
     StepAll(engine.get());
   }
@@ -316,6 +359,7 @@ int main(int argc, char** argv) {
     if (name == "--prompt") settings.prompt = values.at(0);
     if (name == "--new") settings.answer = values.at(0);
     if (name == "--running") settings.running = values;
+    if (name == "--ablation") settings.ablation = values.at(0);
     if (name == "--chunk") settings.chunks = values;
     // Mixes apart by '/', the plans of one by ';'.
     if (name == "--plans") settings.plans = absl::StrSplit(argv[i + 1], '/');

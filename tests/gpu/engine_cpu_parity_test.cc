@@ -46,8 +46,8 @@ TEST_P(EngineCpuParityTest, LogitsOfForcedTextsAgreeWithinTheBound) {
   const auto requests = [](const Engine& engine) {
     std::vector<SequenceRequest> made;
     for (uint64_t id = 0; id < 24; ++id) {
-      made.push_back(Request(engine, id, Prompt(3 + static_cast<int>(id) * 17, id + 1, 504), "*:fp",
-                             16));
+      made.push_back(
+          Request(engine, id, Prompt(3 + static_cast<int>(id) * 17, id + 1, 504), "*:fp", 16));
       made.back().forced_tokens = Prompt(16, id + 100, 504);
       made.back().want_steps = true;
       made.back().score_from = 1;
@@ -110,7 +110,8 @@ TEST_P(EngineCpuParityTest, EveryPlanGivesTheCpusAnswersAndCounts) {
       made.push_back(Request(engine, id, Prompt(20 + static_cast<int>(id) % 31, id + 1, 504),
                              GpuPlans()[id / kEach], 16));
       made.back().jitter_seed = id % kEach == 3 ? id : 0;
-      made.back().forced_tokens = id % kEach == 0 ? Prompt(16, id + 7, 504) : std::vector<int32_t>();
+      made.back().forced_tokens =
+          id % kEach == 0 ? Prompt(16, id + 7, 504) : std::vector<int32_t>();
       made.back().want_steps = true;
     }
     return made;

@@ -121,8 +121,7 @@ TEST_F(EngineFaultsTest, NonFiniteLogitsEndTheirSequenceAlone) {
       std::vector<int32_t> prompt = Prompt(20 + static_cast<int>(id) % 9, id + 1, 504);
       for (int32_t& token : prompt) token = token == 7 ? 8 : token;
       if (id % 3 == 0) prompt[5] = 7;
-      made.push_back(
-          Request(engine, id, prompt, id % 2 == 0 ? "*:fp" : "*:int3.sym.tensor", 12));
+      made.push_back(Request(engine, id, prompt, id % 2 == 0 ? "*:fp" : "*:int3.sym.tensor", 12));
     }
     return made;
   };
@@ -154,8 +153,7 @@ TEST_F(EngineFaultsTest, RequestsThatDoNotFitAreRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument));
   SequenceRequest calibrated = Request(*engine, 2, Prompt(5, 1, 504), "*:fp", 4);
   calibrated.layers = testing::Layers("*:int4.sym.tensor.calibrated(0123456789)", engine->shape());
-  EXPECT_THAT(engine->Submit(std::move(calibrated)),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(engine->Submit(std::move(calibrated)), StatusIs(absl::StatusCode::kInvalidArgument));
   EXPECT_EQ(engine->active(), 0);
 }
 

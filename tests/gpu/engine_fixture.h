@@ -60,6 +60,7 @@ struct GpuOptions {
   int chunk_rows = 256;
   int64_t wave_rows = 2048;
   int64_t pool_bytes = int64_t{1} << 30;
+  int64_t prefix_bytes = int64_t{1} << 26;
 };
 
 inline absl::StatusOr<std::unique_ptr<Engine>> TryOpenGpu(const std::string& dir,
@@ -69,6 +70,7 @@ inline absl::StatusOr<std::unique_ptr<Engine>> TryOpenGpu(const std::string& dir
   options.dtype = gpu.dtype;
   options.max_running = gpu.max_running;
   options.kv_pool_bytes = gpu.pool_bytes;
+  options.prefix_cache_bytes = gpu.prefix_bytes;
   options.threads = 4;
   CudaOptions cuda;
   cuda.chunk_rows = gpu.chunk_rows;
@@ -114,12 +116,12 @@ inline const std::vector<std::string>& GpuPlans() {
 }
 
 // Prints why and skips the test where there is no GPU.
-#define SKIP_WITHOUT_GPU()                                            \
-  do {                                                                \
-    if (::plumbline::CountGpus() == 0) {                              \
-      std::puts("SKIPPED: no GPU");                                   \
-      GTEST_SKIP() << "no GPU on this machine";                       \
-    }                                                                 \
+#define SKIP_WITHOUT_GPU()                      \
+  do {                                          \
+    if (::plumbline::CountGpus() == 0) {        \
+      std::puts("SKIPPED: no GPU");             \
+      GTEST_SKIP() << "no GPU on this machine"; \
+    }                                           \
   } while (false)
 
 }  // namespace plumbline::testing

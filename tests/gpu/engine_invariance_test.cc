@@ -77,8 +77,13 @@ class EngineInvarianceTest : public ::testing::TestWithParam<GpuVariant> {
     return OpenGpu(bundle_, options);
   }
 
+  // One at a time, nothing shared.
   Results Alone() {
-    auto engine = Open(1);
+    GpuOptions options;
+    options.dtype = GetParam().dtype;
+    options.max_running = 1;
+    options.prefix_bytes = 0;
+    auto engine = OpenGpu(bundle_, options);
     Results results;
     for (SequenceRequest& request : Mix(*engine)) {
       const uint64_t id = request.id;
@@ -166,6 +171,40 @@ TEST_P(EngineInvarianceTest, LateArrivalsCancelledNeighboursAndVerdictsChangeNot
     ++compared;
   }
   EXPECT_EQ(compared, kCells);
+}
+
+// Cells that share prompts and part at different layers, among others that share nothing.
+TEST_P(EngineInvarianceTest, ReusedPromptStatesGiveTheSameBits) {
+  const auto ablation = [](const Engine& engine) {
+    std::vector<SequenceRequest> requests;
+    const std::vector<std::string> plans = {"*:fp,0:int3.sym.tensor", "*:fp,1:int3.sym.tensor",
+                                            "*:fp,1-2:int4.asym.token.exact",
+                                            "*:fp,2:int3.sym.tensor|fp", "*:fp"};
+    for (uint64_t id = 0; id < 120; ++id) {
+      requests.push_back(Request(engine, id,
+                                 Prompt(33 + static_cast<int>(id / 5 % 4), id / 5 % 8, 504),
+                                 plans[id % 5], 5 + static_cast<int>(id) % 7));
+      if (id % 11 == 3) requests.back().jitter_seed = 5;
+      if (id % 13 == 7) requests.back().score_from = 2;
+      if (id % 17 == 9) requests.back().capture_layers = {LayerIndex(1)};
+    }
+    return requests;
+  };
+  GpuOptions options;
+  options.dtype = GetParam().dtype;
+  options.prefix_bytes = 0;
+  auto without = OpenGpu(bundle_, options);
+  const Results expected = RunAll(without.get(), ablation(*without));
+  for (int64_t bytes : {int64_t{1} << 26, int64_t{700000}, int64_t{1000}}) {
+    for (int max_running : {256, 9}) {
+      options.prefix_bytes = bytes;
+      options.max_running = max_running;
+      auto with = OpenGpu(bundle_, options);
+      SCOPED_TRACE(bytes);
+      EXPECT_EQ(Differences(expected, RunAll(with.get(), ablation(*with))), 0);
+      EXPECT_EQ(Differences(expected, RunAll(with.get(), ablation(*with))), 0) << "all held";
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, EngineInvarianceTest, ::testing::ValuesIn(GpuVariants()),

@@ -64,8 +64,8 @@ absl::Status BatchEngine::Submit(SequenceRequest request) {
   need.shared_layers = (*state)->shared_layers();
   need.stem_key = (*state)->stem_key();
   PLUMB_RETURN_IF_ERROR(scheduler_.Add(std::move(need)));
-  sequences_[id] = std::make_unique<Sequence>(std::move(request), std::move(state).value(),
-                                              ++last_serial_);
+  sequences_[id] =
+      std::make_unique<Sequence>(std::move(request), std::move(state).value(), ++last_serial_);
   return absl::OkStatus();
 }
 

@@ -19,6 +19,7 @@ LogitTask Sequence::ChoiceTask() const {
   task.position = static_cast<int64_t>(chosen_);
   if (!request_.forced_tokens.empty()) task.forced = request_.forced_tokens[task.position];
   task.want_digest = request_.want_logit_digest;
+  if (chosen_ == 0) task.top = request_.first_top;
   return task;
 }
 
@@ -71,6 +72,7 @@ bool Sequence::Accept(const ForwardRun& run, const std::vector<LogitOutcome>& ou
     const LogitOutcome& outcome = outcomes[i];
     row_digests_ += outcome.digest;
     if (!outcome.finite) return Finish(FinishReason::kNonFinite);
+    if (run.tasks[i].task.top > 0) result_.first_top = outcome.top;
     if (run.tasks[i].task.target >= 0) {
       result_.nll_sum += outcome.nll;
       ++result_.nll_tokens;

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "services/common/digest.h"
 #include "services/common/status_macros.h"
 #include "services/engine/cpu/row_kernels.h"
 
@@ -38,30 +37,6 @@ uint64_t JitterKey(uint64_t seed, int layer, int64_t position, bool value) {
   return key;
 }
 
-absl::string_view FirstTokens(const SequenceRequest& request, size_t count) {
-  return {reinterpret_cast<const char*>(request.prompt_tokens.data()), count * sizeof(int32_t)};
-}
-
-std::string PrefixKey(const SequenceRequest& request) {
-  return DigestBuilder("prefix/1")
-      .Add("jitter", static_cast<int64_t>(request.jitter_seed))
-      .Add("tokens", FirstTokens(request, request.prompt_tokens.size()))
-      .Finish();
-}
-
-std::string StemKey(const SequenceRequest& request) {
-  return DigestBuilder("stem/1")
-      .Add("jitter", static_cast<int64_t>(request.jitter_seed))
-      .Add("plan", CanonicalPlanText(request.layers))
-      .Add("tokens", FirstTokens(request, request.stem_tokens))
-      .Finish();
-}
-
-// The stored rows of the first tokens, and what they attend to, are the same whatever follows them.
-bool StandsAlone(const TensorFormat& format) {
-  return format.is_fp() || (format.rows_stand_alone() && format.prefill == PrefillReads::kSeen);
-}
-
 }  // namespace
 
 template <typename T>
@@ -85,27 +60,8 @@ absl::StatusOr<std::unique_ptr<CpuSequence<T>>> CpuSequence<T>::Create(
   for (LayerIndex layer : request.capture_layers) {
     sequence->captures_[layer.value()].layer = layer;
   }
-  sequence->ShareStates(request);
+  sequence->shared_ = SharedStatesOf(request);
   return sequence;
-}
-
-// A captured layer must be computed, so a capture takes no part in sharing; a scored text reads
-// logits of its first rows, so it has no stem.
-template <typename T>
-void CpuSequence<T>::ShareStates(const SequenceRequest& request) {
-  if (!request.capture_layers.empty()) return;
-  const auto& layers = request.layers;
-  const auto is_private = [](const LayerFormat& l) { return !l.key.is_fp() || !l.value.is_fp(); };
-  shared_layers_ =
-      static_cast<int>(std::find_if(layers.begin(), layers.end(), is_private) - layers.begin());
-  if (shared_layers_ > 0) prefix_key_ = PrefixKey(request);
-  const bool alone = std::all_of(layers.begin(), layers.end(), [](const LayerFormat& l) {
-    return StandsAlone(l.key) && StandsAlone(l.value);
-  });
-  if (alone && request.stem_tokens > 0 && request.score_from < 0) {
-    stem_tokens_ = request.stem_tokens;
-    stem_key_ = StemKey(request);
-  }
 }
 
 template <typename T>

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "services/engine/batch/forward.h"
+#include "services/engine/batch/shared_states.h"
 #include "services/engine/cpu/aligned_buffer.h"
 #include "services/engine/cpu/rope_table.h"
 #include "services/quant/tensor_quantizer.h"
@@ -32,16 +33,16 @@ class CpuSequence : public SequenceState {
                                                              const ModelShape& shape);
 
   int64_t kv_bytes() const override { return kv_values_ * static_cast<int64_t>(sizeof(T)); }
-  const std::string& prefix_key() const override { return prefix_key_; }
-  int shared_layers() const override { return shared_layers_; }
-  const std::string& stem_key() const override { return stem_key_; }
-  int64_t stem_tokens() const { return stem_tokens_; }
+  const std::string& prefix_key() const override { return shared_.prefix_key; }
+  int shared_layers() const override { return shared_.shared_layers; }
+  const std::string& stem_key() const override { return shared_.stem_key; }
+  int64_t stem_tokens() const { return shared_.stem_tokens; }
   int64_t kv_elements() const override;
   int64_t kv_elements_quantized() const override;
   std::vector<CapturedLayer> TakeCaptures() override;
 
   // No sharing of prompt states, neither taking nor giving.
-  void StopSharing() { prefix_key_.clear(), stem_key_.clear(), shared_layers_ = 0; }
+  void StopSharing() { shared_ = {}; }
   // Takes the cache memory; called before the first row.
   void Allocate();
   void CountTokens(int64_t tokens) { tokens_ += tokens; }
@@ -82,7 +83,6 @@ class CpuSequence : public SequenceState {
   CpuSequence() = default;
   absl::Status OpenLayer(int layer, const LayerFormat& format, const TensorShape& tensor,
                          const std::pair<const Calibration*, const Calibration*>& calibration);
-  void ShareStates(const SequenceRequest& request);
   void Rotate(const T* from, T* to, RowRange range, const RopeTable& rope) const;
 
   int kv_heads_ = 0, head_dim_ = 0, heads_ = 0;
@@ -91,10 +91,7 @@ class CpuSequence : public SequenceState {
   int64_t tokens_ = 0;
   int64_t kv_values_ = 0;
   uint64_t jitter_seed_ = 0;
-  std::string prefix_key_;
-  int shared_layers_ = 0;
-  std::string stem_key_;
-  int64_t stem_tokens_ = 0;
+  SharedStates shared_;
   std::vector<LayerCache> caches_;
   std::map<int, CapturedLayer> captures_;
   AlignedBuffer<T> memory_;

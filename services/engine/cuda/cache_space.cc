@@ -22,14 +22,14 @@ absl::StatusOr<std::unique_ptr<CacheSpace>> CacheSpace::Create(const CacheSpaceO
   PLUMB_ASSIGN_OR_RETURN(space->tables_, DeviceBuffer::Create(table_bytes, "page tables"));
   PLUMB_ASSIGN_OR_RETURN(space->staged_tables_, PinnedBuffer::Create(table_bytes, "page tables"));
   std::fill_n(space->staged_tables_.as<int32_t>(), 2 * space->table_entries(), -1);
-  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaMemsetAsync(space->tables_.data(), 0xff,
-                                                   static_cast<size_t>(table_bytes), stream),
-                                   "page tables"));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cudaMemsetAsync(space->tables_.data(), 0xff, static_cast<size_t>(table_bytes), stream),
+      "page tables"));
   // Parameters that a prompt freezes: slots x layers x (key, value) x (scale, zero) x groups.
-  PLUMB_ASSIGN_OR_RETURN(space->frozen_, DeviceBuffer::Create(int64_t{16} * options.slots *
-                                                                  options.dims.layers *
-                                                                  space->max_groups(),
-                                                              "frozen parameters"));
+  PLUMB_ASSIGN_OR_RETURN(
+      space->frozen_,
+      DeviceBuffer::Create(int64_t{16} * options.slots * options.dims.layers * space->max_groups(),
+                           "frozen parameters"));
   PLUMB_RETURN_IF_ERROR(space->TakePool());
   for (int64_t page = space->pages_total_ - 1; page >= 0; --page) {
     space->free_pages_.push_back(static_cast<int32_t>(page));
@@ -53,9 +53,9 @@ absl::Status CacheSpace::TakePool() {
     if (pool.status().code() != absl::StatusCode::kResourceExhausted) break;
   }
   if (!pool.ok()) {
-    return Annotate(pool.status(), absl::StrCat("a KV cache of ", pages_total_, " pages of ",
-                                                page_bytes_, " bytes; ", free_bytes, " of ",
-                                                all_bytes, " bytes are free"));
+    return Annotate(pool.status(),
+                    absl::StrCat("a KV cache of ", pages_total_, " pages of ", page_bytes_,
+                                 " bytes; ", free_bytes, " of ", all_bytes, " bytes are free"));
   }
   pool_ = std::move(pool).value();
   if (options_.pool_bytes > 0 && pool_bytes() < options_.pool_bytes - page_bytes_) {
@@ -63,8 +63,8 @@ absl::Status CacheSpace::TakePool() {
                  pool_bytes(), options_.pool_bytes, free_bytes, all_bytes);
   }
   // Positions that no row has written are never used, but what is read beside them is finite.
-  return CudaStatus(
-      cudaMemsetAsync(pool_.data(), 0, static_cast<size_t>(pool_bytes()), stream_), "the KV cache");
+  return CudaStatus(cudaMemsetAsync(pool_.data(), 0, static_cast<size_t>(pool_bytes()), stream_),
+                    "the KV cache");
 }
 
 cuda::KvPool CacheSpace::pool() const {

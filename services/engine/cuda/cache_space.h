@@ -46,6 +46,8 @@ class CacheSpace {
     Place(const Place&) = delete;
     Place& operator=(const Place&) = delete;
     int slot() const { return slot_; }
+    // In the order of positions; then those of keys before rotation.
+    const std::vector<int32_t>& pages() const { return pages_; }
 
    private:
     friend class CacheSpace;

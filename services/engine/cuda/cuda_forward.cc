@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -90,7 +91,8 @@ absl::StatusOr<std::unique_ptr<SequenceState>> CudaForward::Open(const SequenceR
   }
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
   PLUMB_ASSIGN_OR_RETURN(auto plan, parts_->plans->Get(request.layers, request.calibrations));
-  return std::make_unique<CudaSequence>(request, std::move(plan), parts_->space.get());
+  return std::make_unique<CudaSequence>(request, std::move(plan), parts_->space.get(),
+                                        parts_->prefixes->enabled());
 }
 
 absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Run(
@@ -99,40 +101,128 @@ absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Run(
   return Finish(stats);
 }
 
-// Rows lie in the order of the runs. Reads nothing back and waits for nothing.
-absl::Status CudaForward::Arrange(const std::vector<ForwardRun>& runs, int chunks, Block* block,
-                                  std::vector<Placed>* placed, Flight* flight) {
-  const StepLayout layout(parts_->step_options.limits, chunks);
-  StepBlob blob(layout, block->blob.data());
-  int64_t row = 0;
+// Runs that start at a deeper block come later, so that the rows of every block are the first ones.
+absl::StatusOr<std::vector<CudaForward::Placed>> CudaForward::Place(
+    const std::vector<ForwardRun>& runs) {
+  PrefixStore& prefixes = *parts_->prefixes;
+  std::vector<Placed> placed;
+  std::set<absl::string_view> saving;
   for (size_t i = 0; i < runs.size(); ++i) {
-    const ForwardRun& run = runs[i];
-    auto* sequence = static_cast<CudaSequence*>(run.state);
-    if (run.prompt) PLUMB_RETURN_IF_ERROR(sequence->Begin());
-    placed->push_back({&run, sequence, row});
+    Placed p;
+    p.run = &runs[i];
+    p.index = i;
+    p.sequence = static_cast<CudaSequence*>(runs[i].state);
+    if (runs[i].prompt) {
+      PLUMB_RETURN_IF_ERROR(p.sequence->Begin());
+      const std::string& key = p.sequence->prefix_key();
+      const int shared = p.sequence->shared_layers();
+      if (shared > prefixes.Layers(key) && saving.insert(key).second) {
+        p.saved = prefixes.Reserve(p.rows(), shared);
+      }
+    }
+    placed.push_back(std::move(p));
+  }
+  // Only now: room for new states may have cost older ones.
+  for (Placed& p : placed) {
+    if (!p.run->prompt || p.saved != nullptr || p.sequence->shared_layers() == 0) continue;
+    p.reused = prefixes.Use(p.sequence->prefix_key());
+    if (p.reused == nullptr) continue;
+    p.start_layer = std::min(p.reused->layers(), p.sequence->shared_layers());
+    PLUMB_RETURN_IF_ERROR(
+        prefixes.LoadPages(*p.reused, p.start_layer, parts_->space->pool(), p.sequence->pages()));
+  }
+  std::stable_sort(placed.begin(), placed.end(),
+                   [](const Placed& a, const Placed& b) { return a.start_layer < b.start_layer; });
+  int64_t row = 0;
+  for (Placed& p : placed) {
+    p.row = row;
+    row += p.rows();
+  }
+  return placed;
+}
+
+// Reads nothing back and waits for nothing.
+void CudaForward::Fill(const std::vector<Placed>& placed, int chunks, Block* block,
+                       Flight* flight) const {
+  StepBlob blob(StepLayout(parts_->step_options.limits, chunks), block->blob.data());
+  flight->outcomes.resize(placed.size());
+  for (size_t i = 0; i < placed.size(); ++i) {
+    const Placed& p = placed[i];
+    const ForwardRun& run = *p.run;
     cuda::Run& on_device = blob.runs()[i];
-    on_device.first_row = static_cast<int32_t>(row);
-    on_device.rows = static_cast<int32_t>(run.tokens.size());
+    on_device.first_row = static_cast<int32_t>(p.row);
+    on_device.rows = static_cast<int32_t>(p.rows());
     on_device.first_position = static_cast<int32_t>(run.first);
     on_device.prompt = run.prompt ? 1 : 0;
-    on_device.sequence = sequence->slot();
-    on_device.plan = sequence->plan_row();
-    on_device.jitter_seed = sequence->jitter_seed();
-    for (size_t j = 0; j < run.tokens.size(); ++j) {
+    on_device.sequence = p.sequence->slot();
+    on_device.plan = p.sequence->plan_row();
+    on_device.jitter_seed = p.sequence->jitter_seed();
+    on_device.start_layer = p.start_layer;
+    for (int64_t j = 0; j < p.rows(); ++j) {
       const int32_t token = run.tokens[j];
-      blob.source()[row + j] = token == kFedToken ? cuda::FedSlot(sequence->slot()) : token;
-      blob.row_run()[row + j] = static_cast<int32_t>(i);
-      blob.row_position()[row + j] = static_cast<int32_t>(run.first + j);
+      blob.source()[p.row + j] = token == kFedToken ? cuda::FedSlot(p.sequence->slot()) : token;
+      blob.row_run()[p.row + j] = static_cast<int32_t>(i);
+      blob.row_position()[p.row + j] = static_cast<int32_t>(run.first + j);
     }
-    std::vector<LogitTask> wanted;
+    Wanted wanted = {p.index, {}};
     for (const RowTask& task : run.tasks) {
-      blob.task_row()[flight->tasks] = static_cast<int32_t>(row + task.row);
-      blob.tasks()[flight->tasks++] = DeviceTask(task.task, sequence->slot());
-      wanted.push_back(task.task);
+      blob.task_row()[flight->tasks] = static_cast<int32_t>(p.row + task.row);
+      blob.tasks()[flight->tasks++] = DeviceTask(task.task, p.sequence->slot());
+      wanted.tasks.push_back(task.task);
     }
+    flight->outcomes[p.index].resize(run.tasks.size());
     flight->wanted.push_back(std::move(wanted));
-    flight->outcomes.emplace_back(run.tasks.size());
-    row += static_cast<int64_t>(run.tokens.size());
+  }
+}
+
+BodyHooks CudaForward::HooksOf(const std::vector<Placed>& placed) {
+  BodyHooks hooks;
+  hooks.on_part = on_part_;
+  bool captures = false, saves = false;
+  for (const Placed& p : placed) {
+    captures |= p.run->prompt && !p.sequence->captures().empty();
+    saves |= p.saved != nullptr;
+  }
+  if (captures) {
+    hooks.on_written = [&](int layer, const void* qkv) { return Capture(layer, qkv, placed); };
+  }
+  const bool joins = placed.back().start_layer > 0;
+  if (saves || joins) {
+    hooks.on_inputs = [&](int layer, void* hidden) {
+      return TakeInputs(layer, static_cast<char*>(hidden), placed);
+    };
+  }
+  if (joins) {
+    for (int layer = 0; layer <= parts_->step_options.dims.layers; ++layer) {
+      int64_t rows = 0;
+      for (const Placed& p : placed) rows += p.start_layer <= layer ? p.rows() : 0;
+      hooks.rows_of_layer.push_back(rows);
+    }
+  }
+  return hooks;
+}
+
+absl::Status CudaForward::TakeInputs(int layer, char* hidden, const std::vector<Placed>& placed) {
+  const int64_t width =
+      int64_t{parts_->step_options.dims.hidden} * DtypeBytes(parts_->step_options.dtype);
+  for (const Placed& p : placed) {
+    char* rows = hidden + p.row * width;
+    if (p.saved != nullptr && layer <= p.saved->layers()) {
+      PLUMB_RETURN_IF_ERROR(parts_->prefixes->SaveHidden(*p.saved, layer, rows));
+    }
+    if (p.reused != nullptr && layer == p.start_layer) {
+      PLUMB_RETURN_IF_ERROR(parts_->prefixes->LoadHidden(*p.reused, layer, rows));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaForward::KeepPrefixes(std::vector<Placed>* placed) {
+  for (Placed& p : *placed) {
+    if (p.saved == nullptr) continue;
+    PLUMB_RETURN_IF_ERROR(
+        parts_->prefixes->SavePages(*p.saved, parts_->space->pool(), p.sequence->pages()));
+    parts_->prefixes->Put(p.sequence->prefix_key(), std::move(p.saved));
   }
   return absl::OkStatus();
 }
@@ -157,18 +247,12 @@ absl::Status CudaForward::Start(const std::vector<ForwardRun>& runs, EngineStats
     flight.block = next_block_;
     next_block_ = (next_block_ + 1) % kBlocks;
     Block& block = blocks_[flight.block];
-    std::vector<Placed> placed;
-    PLUMB_RETURN_IF_ERROR(Arrange(runs, chunks, &block, &placed, &flight));
-    ModelStep::OnLayer on_layer;
-    const bool captures = std::any_of(placed.begin(), placed.end(), [](const Placed& p) {
-      return p.run->prompt && !p.sequence->captures().empty();
-    });
-    if (captures) {
-      on_layer = [&](int layer, const void* qkv) { return Capture(layer, qkv, placed); };
-    }
-    PLUMB_RETURN_IF_ERROR(
-        parts_->step->StartBody(block.blob.data(), chunks, longest, on_layer, on_part_));
-    PLUMB_RETURN_IF_ERROR(RunHead(chunks, &flight));
+    PLUMB_ASSIGN_OR_RETURN(std::vector<Placed> placed, Place(runs));
+    Fill(placed, chunks, &block, &flight);
+    const BodyHooks hooks = HooksOf(placed);
+    PLUMB_RETURN_IF_ERROR(parts_->step->StartBody(block.blob.data(), chunks, longest, hooks));
+    PLUMB_RETURN_IF_ERROR(KeepPrefixes(&placed));
+    PLUMB_RETURN_IF_ERROR(RunHead(chunks, hooks, &flight));
     PLUMB_RETURN_IF_ERROR(
         CudaStatus(cudaMemcpyAsync(block.outcomes.data(), parts_->step->outcomes(),
                                    flight.tasks * sizeof(cuda::SampleOutcome),
@@ -187,17 +271,16 @@ absl::Status CudaForward::Start(const std::vector<ForwardRun>& runs, EngineStats
   }
 }
 
-absl::Status CudaForward::RunHead(int chunks, Flight* flight) {
+absl::Status CudaForward::RunHead(int chunks, const BodyHooks& hooks, Flight* flight) {
   const int chunk = parts_->step_options.limits.chunk_rows;
   for (int first = 0; first < flight->tasks; first += chunk) {
-    PLUMB_RETURN_IF_ERROR(parts_->step->StartHead(chunks, first, on_part_));
+    PLUMB_RETURN_IF_ERROR(parts_->step->StartHead(chunks, first, hooks));
     std::vector<LogitRows::Wanted> wanted;
-    int index = 0;
-    for (size_t i = 0; i < flight->wanted.size(); ++i) {
-      for (size_t j = 0; j < flight->wanted[i].size(); ++j, ++index) {
-        const LogitTask& task = flight->wanted[i][j];
-        if (index < first || index >= first + chunk || !NeedsHost(task)) continue;
-        wanted.push_back({index - first, &task, &flight->outcomes[i][j]});
+    int task = 0;
+    for (const Wanted& run : flight->wanted) {
+      for (size_t j = 0; j < run.tasks.size(); ++j, ++task) {
+        if (task < first || task >= first + chunk || !NeedsHost(run.tasks[j])) continue;
+        wanted.push_back({task - first, &run.tasks[j], &flight->outcomes[run.index][j]});
       }
     }
     PLUMB_RETURN_IF_ERROR(logit_rows_->Read(parts_->step->logits(), wanted, stream()));
@@ -212,14 +295,15 @@ absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Finish(Engin
   Block& block = blocks_[flight.block];
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaEventSynchronize(block.done.get()), "an engine step"));
   const auto* read = block.outcomes.as<cuda::SampleOutcome>();
-  for (size_t i = 0; i < flight.wanted.size(); ++i) {
-    for (size_t j = 0; j < flight.wanted[i].size(); ++j, ++read) {
-      const LogitTask& task = flight.wanted[i][j];
-      // What the device chose has been fed, so that is the answer; the host adds the digest.
+  for (const Wanted& run : flight.wanted) {
+    for (size_t j = 0; j < run.tasks.size(); ++j, ++read) {
+      const LogitTask& task = run.tasks[j];
+      // What the device chose has been fed, so that is the answer; the host adds digest and list.
       if (!DeviceChooses(task)) continue;
       LogitOutcome outcome = OutcomeOf(task, *read);
-      outcome.digest = std::move(flight.outcomes[i][j].digest);
-      flight.outcomes[i][j] = std::move(outcome);
+      outcome.digest = std::move(flight.outcomes[run.index][j].digest);
+      outcome.top = std::move(flight.outcomes[run.index][j].top);
+      flight.outcomes[run.index][j] = std::move(outcome);
     }
   }
   stats->other_seconds += whole.Lap();
@@ -243,13 +327,13 @@ absl::Status CudaForward::Capture(int layer, const void* qkv, const std::vector<
                         static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()),
         "capturing a layer"));
     PLUMB_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(stream()), "capturing a layer"));
-    PLUMB_RETURN_IF_ERROR(KeepCapture(p, captured_rows_.data(), &it->second));
+    KeepCapture(p, captured_rows_.data(), &it->second);
   }
   return absl::OkStatus();
 }
 
-absl::Status CudaForward::KeepCapture(const Placed& placed, const char* rows,
-                                      CapturedLayer* captured) const {
+void CudaForward::KeepCapture(const Placed& placed, const char* rows,
+                              CapturedLayer* captured) const {
   const cuda::ModelDims& dims = parts_->step_options.dims;
   const auto append = [&](int64_t first, int64_t count, std::vector<float>* to) {
     for (int64_t i = first; i < first + count; ++i) {
@@ -265,7 +349,6 @@ absl::Status CudaForward::KeepCapture(const Placed& placed, const char* rows,
     append(row + dims.q_dim(), dims.kv_dim(), &captured->keys);
     append(row + dims.q_dim() + dims.kv_dim(), dims.kv_dim(), &captured->values);
   }
-  return absl::OkStatus();
 }
 
 }  // namespace plumbline

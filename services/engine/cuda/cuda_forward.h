@@ -5,6 +5,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "services/engine/cuda/logit_rows.h"
 #include "services/engine/cuda/model_step.h"
 #include "services/engine/cuda/plan_tables.h"
+#include "services/engine/cuda/prefix_store.h"
 
 namespace plumbline {
 
@@ -33,6 +35,7 @@ class CudaForward : public Forward {
     std::unique_ptr<CacheSpace> space;
     std::unique_ptr<PlanTables> plans;
     std::unique_ptr<ModelStep> step;
+    std::unique_ptr<PrefixStore> prefixes;
     std::string numerics_class;
   };
   static absl::StatusOr<std::unique_ptr<CudaForward>> Create(std::unique_ptr<Parts> parts);
@@ -47,13 +50,19 @@ class CudaForward : public Forward {
   bool Feeds(const LogitTask& task) const override { return DeviceChooses(task); }
   absl::Status Start(const std::vector<ForwardRun>& runs, EngineStats* stats) override;
   absl::StatusOr<std::vector<std::vector<LogitOutcome>>> Finish(EngineStats* stats) override;
-  int ReusableLayers(const std::string&) const override { return 0; }
+  int ReusableLayers(const std::string& prefix_key) const override {
+    return parts_->prefixes->Layers(prefix_key);
+  }
   bool HasStem(const std::string&) const override { return false; }
 
   int64_t pool_bytes() const { return parts_->space->pool_bytes(); }
   // Steps are launched part by part while this is set, for measurements.
-  void set_on_part(ModelStep::OnPart on_part) { on_part_ = std::move(on_part); }
+  void set_on_part(std::function<void(StepPart finished)> on_part) {
+    on_part_ = std::move(on_part);
+  }
   cudaStream_t stream() const { return parts_->stream.get(); }
+  const CudaWeights& weights() const { return parts_->weights; }
+  const cuda::ModelDims& dims() const { return parts_->step_options.dims; }
 
  private:
   using Outcomes = std::vector<std::vector<LogitOutcome>>;
@@ -64,32 +73,45 @@ class CudaForward : public Forward {
     PinnedBuffer blob, outcomes;
     Event done;  // outcomes are here
   };
+  // The tasks of one run, in the order of the runs on the device.
+  struct Wanted {
+    size_t index;  // of the run in the caller's
+    std::vector<LogitTask> tasks;
+  };
   struct Flight {
     int block = 0;
     int tasks = 0;
     Outcomes outcomes;  // where the host has read the row already, or what to fill in
-    std::vector<std::vector<LogitTask>> wanted;
+    std::vector<Wanted> wanted;
   };
-  // Where the rows of a run lie.
+  // A run on its way through the blocks.
   struct Placed {
     const ForwardRun* run;
+    size_t index;  // in the caller's runs
     CudaSequence* sequence;
-    int64_t row;
+    int64_t row = 0;                             // its first
+    int start_layer = 0;                         // blocks below are reused
+    const PrefixStore::Entry* reused = nullptr;  // from there
+    std::unique_ptr<PrefixStore::Entry> saved;   // states that are kept for others
+    int64_t rows() const { return static_cast<int64_t>(run->tokens.size()); }
   };
 
   explicit CudaForward(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
-  absl::Status Arrange(const std::vector<ForwardRun>& runs, int chunks, Block* block,
-                       std::vector<Placed>* placed, Flight* flight);
-  absl::Status RunHead(int chunks, Flight* flight);
+  absl::StatusOr<std::vector<Placed>> Place(const std::vector<ForwardRun>& runs);
+  void Fill(const std::vector<Placed>& placed, int chunks, Block* block, Flight* flight) const;
+  BodyHooks HooksOf(const std::vector<Placed>& placed);
+  absl::Status TakeInputs(int layer, char* hidden, const std::vector<Placed>& placed);
+  absl::Status KeepPrefixes(std::vector<Placed>* placed);
+  absl::Status RunHead(int chunks, const BodyHooks& hooks, Flight* flight);
   absl::Status Capture(int layer, const void* qkv, const std::vector<Placed>& placed);
-  absl::Status KeepCapture(const Placed& placed, const char* rows, CapturedLayer* captured) const;
+  void KeepCapture(const Placed& placed, const char* rows, CapturedLayer* captured) const;
 
   std::unique_ptr<Parts> parts_;
   std::unique_ptr<LogitRows> logit_rows_;
   Block blocks_[kBlocks];
   int next_block_ = 0;
   std::deque<Flight> flights_;
-  ModelStep::OnPart on_part_;
+  std::function<void(StepPart finished)> on_part_;
   PinnedBuffer captured_rows_;
 };
 

@@ -33,9 +33,9 @@ absl::Status CheckModel(const ModelConfig& config, const CudaOptions& cuda) {
                      config.head_dim, ": use the device cpu"));
   }
   if (config.num_heads % config.num_kv_heads != 0 || group > 8) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the GPU engine has 1 to 8 query heads a key/value head; the model has ", config.num_heads,
-        " for ", config.num_kv_heads, ": use the device cpu"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the GPU engine has 1 to 8 query heads a key/value head; the model has ",
+                     config.num_heads, " for ", config.num_kv_heads, ": use the device cpu"));
   }
   constexpr int kChunks[] = {64, 128, 256, 512};
   if (std::find(std::begin(kChunks), std::end(kChunks), cuda.chunk_rows) == std::end(kChunks)) {
@@ -65,10 +65,10 @@ absl::Status CheckFits(const WeightLayout& layout, const ModelStepOptions& step,
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaMemGetInfo(&free_bytes, &all_bytes), "free GPU memory"));
   const int64_t needed = layout.bytes + ModelStep::BytesNeeded(step) + kSpareBytes / 4;
   if (needed <= static_cast<int64_t>(free_bytes)) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "the model needs ", needed, " bytes (weights ", layout.bytes, ") without its cache; GPU ",
-      device, " has ", free_bytes, " of ", all_bytes,
-      " bytes free: use bf16, a larger GPU or a smaller model"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the model needs ", needed, " bytes (weights ", layout.bytes,
+                   ") without its cache; GPU ", device, " has ", free_bytes, " of ", all_bytes,
+                   " bytes free: use bf16, a larger GPU or a smaller model"));
 }
 
 absl::StatusOr<DeviceBuffer> UploadRope(const ModelConfig& config, const ModelStepOptions& step) {
@@ -92,9 +92,9 @@ absl::StatusOr<std::string> NumericsText(const CudaForward::Parts& parts) {
                                    "properties of the GPU"));
   int runtime = 0;
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaRuntimeGetVersion(&runtime), "version of CUDA"));
-  return absl::StrCat("cuda/", kNumericsVersion, " dtype=",
-                      parts.step_options.dtype == cuda::Dtype::kF32 ? "fp32" : "bf16", " device='",
-                      properties.name, "' sms=", properties.multiProcessorCount,
+  return absl::StrCat("cuda/", kNumericsVersion,
+                      " dtype=", parts.step_options.dtype == cuda::Dtype::kF32 ? "fp32" : "bf16",
+                      " device='", properties.name, "' sms=", properties.multiProcessorCount,
                       " runtime=", runtime, " cublaslt=", cublasLtGetVersion(),
                       " chunk=", parts.options.chunk_rows, " split=", cuda::kAttentionSplit, " ",
                       parts.step->algorithms());
@@ -107,8 +107,7 @@ absl::StatusOr<std::unique_ptr<CudaForward>> CreateCudaForward(const ModelConfig
                                                                const CudaOptions& cuda,
                                                                const FillCudaWeights& fill) {
   PLUMB_RETURN_IF_ERROR(CheckModel(config, cuda));
-  PLUMB_RETURN_IF_ERROR(
-      CudaStatus(cudaSetDevice(cuda.device), absl::StrCat("GPU ", cuda.device)));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(cuda.device), absl::StrCat("GPU ", cuda.device)));
   auto parts = std::make_unique<CudaForward::Parts>();
   parts->options = cuda;
   parts->shape = ShapeOf(config);
@@ -124,6 +123,8 @@ absl::StatusOr<std::unique_ptr<CudaForward>> CreateCudaForward(const ModelConfig
   PLUMB_ASSIGN_OR_RETURN(parts->rope, UploadRope(config, step));
   PLUMB_ASSIGN_OR_RETURN(parts->plans, PlanTables::Create(step.dims, step.dtype, stream));
   PLUMB_ASSIGN_OR_RETURN(parts->step, ModelStep::Create(step, &parts->weights, stream));
+  PLUMB_ASSIGN_OR_RETURN(parts->prefixes, PrefixStore::Create(options.prefix_cache_bytes, step.dims,
+                                                              step.dtype, stream));
   CacheSpaceOptions space;
   space.dims = step.dims;
   space.dtype = step.dtype;

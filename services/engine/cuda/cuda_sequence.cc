@@ -7,11 +7,13 @@
 namespace plumbline {
 
 CudaSequence::CudaSequence(const SequenceRequest& request, std::shared_ptr<const DevicePlan> plan,
-                           CacheSpace* space)
+                           CacheSpace* space, bool shares)
     : plan_(std::move(plan)),
       space_(space),
       capacity_(static_cast<int64_t>(request.prompt_tokens.size()) + request.max_new_tokens),
       jitter_seed_(request.jitter_seed) {
+  if (shares) shared_ = SharedStatesOf(request);
+  shared_.stem_key.clear();
   for (LayerIndex layer : request.capture_layers) captures_[layer.value()].layer = layer;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "services/engine/batch/forward.h"
+#include "services/engine/batch/shared_states.h"
 #include "services/engine/cuda/cache_space.h"
 #include "services/engine/cuda/plan_tables.h"
 
@@ -17,12 +18,13 @@ namespace plumbline {
 class CudaSequence : public SequenceState {
  public:
   CudaSequence(const SequenceRequest& request, std::shared_ptr<const DevicePlan> plan,
-               CacheSpace* space);
+               CacheSpace* space, bool shares);
 
   int64_t kv_bytes() const override;
-  const std::string& prefix_key() const override { return no_key_; }
-  int shared_layers() const override { return 0; }
-  const std::string& stem_key() const override { return no_key_; }
+  const std::string& prefix_key() const override { return shared_.prefix_key; }
+  int shared_layers() const override { return shared_.shared_layers; }
+  // Stems are not shared on the GPU.
+  const std::string& stem_key() const override { return shared_.stem_key; }
   int64_t kv_elements() const override;
   int64_t kv_elements_quantized() const override { return plan_->QuantizedElements(tokens_); }
   std::vector<CapturedLayer> TakeCaptures() override;
@@ -31,6 +33,7 @@ class CudaSequence : public SequenceState {
   // Takes slot and pages, before its first run.
   absl::Status Begin();
   int slot() const { return place_->slot(); }
+  const std::vector<int32_t>& pages() const { return place_->pages(); }
   int plan_row() const { return plan_->row(); }
   uint64_t jitter_seed() const { return jitter_seed_; }
 
@@ -42,7 +45,7 @@ class CudaSequence : public SequenceState {
   CacheSpace* const space_;
   const int64_t capacity_;
   const uint64_t jitter_seed_;
-  const std::string no_key_;
+  SharedStates shared_;
   int64_t tokens_ = 0;  // positions whose keys and values count in the result
   std::unique_ptr<CacheSpace::Place> place_;
   std::map<int, CapturedLayer> captures_;

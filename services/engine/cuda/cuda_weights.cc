@@ -26,8 +26,9 @@ class Planner {
     layout_.embedding = Stack({{"model.embed_tokens.weight", config_.vocab_size}}, hidden);
     for (int i = 0; i < config_.num_layers; ++i) layout_.layers.push_back(Layer(i));
     layout_.final_norm = Stack({{"model.norm.weight", hidden}}, 0);
-    layout_.head = config_.tied_embeddings ? layout_.embedding
-                                           : Stack({{"lm_head.weight", config_.vocab_size}}, hidden);
+    layout_.head = config_.tied_embeddings
+                       ? layout_.embedding
+                       : Stack({{"lm_head.weight", config_.vocab_size}}, hidden);
     layout_.bytes = carver_.total();
     return std::move(layout_);
   }
@@ -109,7 +110,8 @@ class SliceCopier {
 
   absl::Status Run() {
     const int threads = static_cast<int>(std::min<size_t>(
-        slices_.size(), std::min(kLoadThreads, static_cast<int>(std::thread::hardware_concurrency()) + 1)));
+        slices_.size(),
+        std::min(kLoadThreads, static_cast<int>(std::thread::hardware_concurrency()) + 1)));
     std::vector<std::thread> workers;
     for (int i = 0; i < threads; ++i) workers.emplace_back([this] { Keep(Work()); });
     for (std::thread& worker : workers) worker.join();

@@ -1,4 +1,5 @@
-// Rows of logits that the host has to see: a nucleus to sample from, bits to digest.
+// Rows of logits that the host has to see: a nucleus to sample from, bits to digest, the most
+// probable tokens to list.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,9 @@ namespace plumbline {
 // nucleus.
 bool DeviceChooses(const LogitTask& task);
 // Whether the row's bits are needed on the host.
-inline bool NeedsHost(const LogitTask& task) { return task.want_digest || !DeviceChooses(task); }
+inline bool NeedsHost(const LogitTask& task) {
+  return task.want_digest || task.top > 0 || !DeviceChooses(task);
+}
 
 class LogitRows {
  public:

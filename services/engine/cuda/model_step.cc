@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/cublaslt_loader.h"
 #include "kernels/cuda/feed.h"
 #include "kernels/cuda/kv_write.h"
 #include "kernels/cuda/row_ops.h"
@@ -24,8 +25,8 @@ int ContextBound(int64_t longest, int64_t max_positions) {
   return static_cast<int>(std::min(bound, std::max<int64_t>(longest, max_positions)));
 }
 
-void Tell(const ModelStep::OnPart& on_part, StepPart part) {
-  if (on_part) on_part(part);
+void Tell(const BodyHooks& hooks, StepPart part) {
+  if (hooks.on_part) hooks.on_part(part);
 }
 
 }  // namespace
@@ -81,23 +82,28 @@ ModelStep::~ModelStep() {
 
 absl::Status ModelStep::CreateProducts() {
   if (const cublasStatus_t status = cublasLtCreate(&cublas_); status != CUBLAS_STATUS_SUCCESS) {
-    return absl::UnavailableError(absl::StrCat("cublasLt cannot start: status ", status));
+    const std::string problem = cuda::CublasLtProblem();
+    return absl::UnavailableError(
+        problem.empty()
+            ? absl::StrCat("cublasLt cannot start: status ", status)
+            : absl::StrCat("cublasLt is needed for the GPU and was not found (", problem,
+                           "): install it, or name its folder in LD_LIBRARY_PATH"));
   }
   const cuda::ModelDims& dims = options_.dims;
-  const std::array<std::pair<int, int>, kProductCount> shapes = {
-      {{dims.hidden, dims.qkv_dim()},
-       {dims.q_dim(), dims.hidden},
-       {dims.hidden, 2 * dims.inner},
-       {dims.inner, dims.hidden},
-       {dims.hidden, dims.vocab}}};
+  const std::array<std::pair<int, int>, kProductCount> shapes = {{{dims.hidden, dims.qkv_dim()},
+                                                                  {dims.q_dim(), dims.hidden},
+                                                                  {dims.hidden, 2 * dims.inner},
+                                                                  {dims.inner, dims.hidden},
+                                                                  {dims.hidden, dims.vocab}}};
   for (int i = 0; i < kProductCount; ++i) {
     std::string error;
-    products_[i] = cuda::Linear::Create(cublas_, options_.dtype, options_.limits.chunk_rows,
-                                        shapes[i].first, shapes[i].second, kProductWorkspace, &error);
+    products_[i] =
+        cuda::Linear::Create(cublas_, options_.dtype, options_.limits.chunk_rows, shapes[i].first,
+                             shapes[i].second, kProductWorkspace, &error);
     if (products_[i] == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("no product of ", options_.limits.chunk_rows, " rows from ", shapes[i].first,
-                       " to ", shapes[i].second, " values: ", error));
+      return absl::InvalidArgumentError(absl::StrCat("no product of ", options_.limits.chunk_rows,
+                                                     " rows from ", shapes[i].first, " to ",
+                                                     shapes[i].second, " values: ", error));
     }
   }
   return absl::OkStatus();
@@ -123,8 +129,8 @@ absl::Status ModelStep::ReserveAttention(int rows, int64_t context) {
   attention_workspace_ = DeviceBuffer();
   PLUMB_ASSIGN_OR_RETURN(
       attention_workspace_,
-      DeviceBuffer::Create(bytes, absl::StrCat("attention of ", rows, " rows over ", context,
-                                               " positions")));
+      DeviceBuffer::Create(
+          bytes, absl::StrCat("attention of ", rows, " rows over ", context, " positions")));
   return absl::OkStatus();
 }
 
@@ -153,15 +159,15 @@ cudaError_t ModelStep::Multiply(Product product, const void* x, int64_t weight, 
 }
 
 absl::Status ModelStep::StartBody(const void* blob, int chunks, int64_t longest,
-                                  const OnLayer& on_layer, const OnPart& on_part) {
+                                  const BodyHooks& hooks) {
   const StepLayout layout(options_.limits, chunks);
   const int context = ContextBound(longest, options_.max_positions);
   PLUMB_RETURN_IF_ERROR(ReserveAttention(layout.rows, context));
-  PLUMB_RETURN_IF_ERROR(CudaStatus(
-      cudaMemcpyAsync(memory_.at(places_.blob), blob, static_cast<size_t>(layout.bytes),
-                      cudaMemcpyHostToDevice, stream_),
-      "uploading a step"));
-  if (on_layer || on_part) return LaunchBody(chunks, context, on_layer, on_part);
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(cudaMemcpyAsync(memory_.at(places_.blob), blob, static_cast<size_t>(layout.bytes),
+                                 cudaMemcpyHostToDevice, stream_),
+                 "uploading a step"));
+  if (hooks.any()) return LaunchBody(chunks, context, hooks);
   PLUMB_ASSIGN_OR_RETURN(const cudaGraphExec_t graph, Graph(chunks, context));
   return CudaStatus(cudaGraphLaunch(graph, stream_), "replaying a step");
 }
@@ -171,10 +177,9 @@ absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context) {
   if (const auto it = graphs_.find(key); it != graphs_.end()) return it->second;
   PLUMB_RETURN_IF_ERROR(CudaStatus(
       cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a step"));
-  const absl::Status launched = LaunchBody(chunks, context, nullptr, nullptr);
+  const absl::Status launched = LaunchBody(chunks, context, BodyHooks());
   cudaGraph_t graph = nullptr;
-  const absl::Status ended =
-      CudaStatus(cudaStreamEndCapture(stream_, &graph), "recording a step");
+  const absl::Status ended = CudaStatus(cudaStreamEndCapture(stream_, &graph), "recording a step");
   cudaGraphExec_t replay = nullptr;
   absl::Status status = launched.ok() ? ended : launched;
   if (status.ok()) {
@@ -185,58 +190,86 @@ absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context) {
   return graphs_[key] = replay;
 }
 
-absl::Status ModelStep::LaunchBody(int chunks, int context, const OnLayer& on_layer,
-                                   const OnPart& on_part) {
+absl::Status ModelStep::LaunchBody(int chunks, int context, const BodyHooks& hooks) {
   const StepLayout layout(options_.limits, chunks);
   const cuda::ModelDims& dims = options_.dims;
-  const auto* source =
-      reinterpret_cast<const int32_t*>(memory_.at(places_.blob + layout.source));
+  const auto* source = reinterpret_cast<const int32_t*>(memory_.at(places_.blob + layout.source));
   auto* tokens = reinterpret_cast<int32_t*>(memory_.at(places_.tokens));
   const auto* fed = reinterpret_cast<const int32_t*>(memory_.at(places_.fed));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cuda::LaunchFeed(source, fed, layout.rows, dims.vocab, tokens, stream_), "tokens"));
   PLUMB_RETURN_IF_ERROR(
-      CudaStatus(cuda::LaunchFeed(source, fed, layout.rows, dims.vocab, tokens, stream_), "tokens"));
-  PLUMB_RETURN_IF_ERROR(CudaStatus(
-      cuda::LaunchEmbed(options_.dtype, weights_->at(weights_->layout.embedding), tokens,
-                        layout.rows, dims.hidden, memory_.at(places_.hidden), stream_),
-      "embedding"));
+      CudaStatus(cuda::LaunchEmbed(options_.dtype, weights_->at(weights_->layout.embedding), tokens,
+                                   layout.rows, dims.hidden, memory_.at(places_.hidden), stream_),
+                 "embedding"));
+  cuda::StepTables tables = Tables(chunks);
+  const int64_t chunk = options_.limits.chunk_rows;
+  int64_t before = 0;  // rows of the block before, in whole chunks
   for (int layer = 0; layer < dims.layers; ++layer) {
-    PLUMB_RETURN_IF_ERROR(LaunchBlock(layer, chunks, context, on_layer, on_part));
+    int64_t rows = layout.rows;
+    if (!hooks.rows_of_layer.empty()) {
+      rows = (hooks.rows_of_layer[layer] + chunk - 1) / chunk * chunk;
+    }
+    PLUMB_RETURN_IF_ERROR(LaunchInputs(layer, before, rows, hooks));
+    before = rows;
+    if (rows == 0) continue;
+    tables.max_rows = static_cast<int32_t>(rows);
+    PLUMB_RETURN_IF_ERROR(LaunchBlock(layer, rows, context, tables, hooks));
   }
-  PLUMB_RETURN_IF_ERROR(CudaStatus(
-      cuda::LaunchAdd(options_.dtype, memory_.at(places_.projected), layout.rows, dims.hidden,
-                      memory_.at(places_.hidden), stream_),
-      "residual"));
-  Tell(on_part, StepPart::kRowOps);
+  if (before > 0) {
+    PLUMB_RETURN_IF_ERROR(CudaStatus(
+        cuda::LaunchAdd(options_.dtype, memory_.at(places_.projected), static_cast<int>(before),
+                        dims.hidden, memory_.at(places_.hidden), stream_),
+        "residual"));
+  }
+  Tell(hooks, StepPart::kRowOps);
+  if (!hooks.on_inputs) return absl::OkStatus();
+  return hooks.on_inputs(dims.layers, memory_.at(places_.hidden));
+}
+
+// The residual of the block before and this block's norm. Rows that join here come with inputs of
+// their own, to which nothing is added: their norm is taken once they are filled in.
+absl::Status ModelStep::LaunchInputs(int layer, int64_t before, int64_t rows,
+                                     const BodyHooks& hooks) {
+  const cuda::ModelDims& dims = options_.dims;
+  const int64_t weight = weights_->layout.layers[layer].attention_norm;
+  const auto norm = [&](const void* added, int64_t first, int64_t last) {
+    if (first >= last) return cudaSuccess;
+    return cuda::LaunchAddNorm(options_.dtype, added, Rows(places_.hidden, first, dims.hidden),
+                               weights_->at(weight), dims.norm_eps, static_cast<int>(last - first),
+                               dims.hidden, Rows(places_.normed, first, dims.hidden), stream_);
+  };
+  if (layer > 0) {
+    PLUMB_RETURN_IF_ERROR(CudaStatus(norm(memory_.at(places_.projected), 0, before), "norm"));
+  }
+  if (hooks.on_inputs) {
+    PLUMB_RETURN_IF_ERROR(hooks.on_inputs(layer, memory_.at(places_.hidden)));
+  }
+  // The joining rows may begin inside the last chunk of those before.
+  int64_t first = layer == 0 ? 0 : before;
+  if (layer > 0 && !hooks.rows_of_layer.empty()) first = hooks.rows_of_layer[layer - 1];
+  PLUMB_RETURN_IF_ERROR(CudaStatus(norm(nullptr, first, rows), "norm"));
+  Tell(hooks, StepPart::kRowOps);
   return absl::OkStatus();
 }
 
-absl::Status ModelStep::LaunchBlock(int layer, int chunks, int context, const OnLayer& on_layer,
-                                    const OnPart& on_part) {
+absl::Status ModelStep::LaunchBlock(int layer, int64_t rows, int context,
+                                    const cuda::StepTables& tables, const BodyHooks& hooks) {
   const cuda::ModelDims& dims = options_.dims;
   const WeightLayout::Layer& weights = weights_->layout.layers[layer];
-  const cuda::StepTables tables = Tables(chunks);
-  const int rows = tables.max_rows, chunk = options_.limits.chunk_rows;
-  const auto norm = [&](const void* added, int64_t weight) {
-    return cuda::LaunchAddNorm(options_.dtype, added, memory_.at(places_.hidden),
-                               weights_->at(weight), dims.norm_eps, rows, dims.hidden,
-                               memory_.at(places_.normed), stream_);
-  };
-  const void* projected = memory_.at(places_.projected);
-  PLUMB_RETURN_IF_ERROR(
-      CudaStatus(norm(layer == 0 ? nullptr : projected, weights.attention_norm), "norm"));
-  Tell(on_part, StepPart::kRowOps);
+  const int64_t chunk = options_.limits.chunk_rows;
   for (int64_t row = 0; row < rows; row += chunk) {
     PLUMB_RETURN_IF_ERROR(CudaStatus(Multiply(kQkv, Rows(places_.normed, row, dims.hidden),
                                               weights.qkv, Rows(places_.qkv, row, dims.qkv_dim())),
                                      "query, key and value products"));
   }
-  Tell(on_part, StepPart::kProducts);
+  Tell(hooks, StepPart::kProducts);
   if (weights.qkv_bias >= 0) {
     PLUMB_RETURN_IF_ERROR(CudaStatus(
-        cuda::LaunchAddBias(options_.dtype, weights_->at(weights.qkv_bias), rows, dims.qkv_dim(),
-                            memory_.at(places_.qkv), stream_),
+        cuda::LaunchAddBias(options_.dtype, weights_->at(weights.qkv_bias), static_cast<int>(rows),
+                            dims.qkv_dim(), memory_.at(places_.qkv), stream_),
         "bias"));
-    Tell(on_part, StepPart::kRowOps);
+    Tell(hooks, StepPart::kRowOps);
   }
   cuda::KvWrite write;
   write.dtype = options_.dtype;
@@ -249,25 +282,27 @@ absl::Status ModelStep::LaunchBlock(int layer, int chunks, int context, const On
   write.exact_keys = memory_.at(places_.exact_keys);
   write.exact_values = memory_.at(places_.exact_values);
   PLUMB_RETURN_IF_ERROR(CudaStatus(cuda::LaunchKvWrite(write, stream_), "writing the cache"));
-  Tell(on_part, StepPart::kKvWrite);
-  if (on_layer) PLUMB_RETURN_IF_ERROR(on_layer(layer, write.qkv));
-  PLUMB_RETURN_IF_ERROR(
-      CudaStatus(LaunchAttentionPart(layer, context, tables), "attention"));
-  Tell(on_part, StepPart::kAttention);
+  Tell(hooks, StepPart::kKvWrite);
+  if (hooks.on_written) PLUMB_RETURN_IF_ERROR(hooks.on_written(layer, write.qkv));
+  PLUMB_RETURN_IF_ERROR(CudaStatus(LaunchAttentionPart(layer, context, tables), "attention"));
+  Tell(hooks, StepPart::kAttention);
   for (int64_t row = 0; row < rows; row += chunk) {
-    PLUMB_RETURN_IF_ERROR(CudaStatus(
-        Multiply(kAttentionOut, Rows(places_.attended, row, dims.q_dim()), weights.attention_out,
-                 Rows(places_.projected, row, dims.hidden)),
-        "attention's output product"));
+    PLUMB_RETURN_IF_ERROR(
+        CudaStatus(Multiply(kAttentionOut, Rows(places_.attended, row, dims.q_dim()),
+                            weights.attention_out, Rows(places_.projected, row, dims.hidden)),
+                   "attention's output product"));
   }
-  Tell(on_part, StepPart::kProducts);
-  PLUMB_RETURN_IF_ERROR(CudaStatus(norm(projected, weights.mlp_norm), "norm"));
-  Tell(on_part, StepPart::kRowOps);
-  return CudaStatus(LaunchMlp(weights, chunks, on_part), "the feed-forward products");
+  Tell(hooks, StepPart::kProducts);
+  PLUMB_RETURN_IF_ERROR(CudaStatus(
+      cuda::LaunchAddNorm(options_.dtype, memory_.at(places_.projected), memory_.at(places_.hidden),
+                          weights_->at(weights.mlp_norm), dims.norm_eps, static_cast<int>(rows),
+                          dims.hidden, memory_.at(places_.normed), stream_),
+      "norm"));
+  Tell(hooks, StepPart::kRowOps);
+  return CudaStatus(LaunchMlp(weights, rows, hooks), "the feed-forward products");
 }
 
-cudaError_t ModelStep::LaunchAttentionPart(int layer, int context,
-                                           const cuda::StepTables& tables) {
+cudaError_t ModelStep::LaunchAttentionPart(int layer, int context, const cuda::StepTables& tables) {
   cuda::Attention attention;
   attention.dtype = options_.dtype;
   attention.dims = options_.dims;
@@ -285,28 +320,28 @@ cudaError_t ModelStep::LaunchAttentionPart(int layer, int context,
   return cuda::LaunchAttention(attention, stream_);
 }
 
-cudaError_t ModelStep::LaunchMlp(const WeightLayout::Layer& layer, int chunks,
-                                 const OnPart& on_part) {
+cudaError_t ModelStep::LaunchMlp(const WeightLayout::Layer& layer, int64_t rows,
+                                 const BodyHooks& hooks) {
   const cuda::ModelDims& dims = options_.dims;
   const int chunk = options_.limits.chunk_rows;
   void* gate_up = memory_.at(places_.gate_up);
   void* activated = memory_.at(places_.activated);
-  for (int64_t row = 0; row < int64_t{chunks} * chunk; row += chunk) {
+  for (int64_t row = 0; row < rows; row += chunk) {
     cudaError_t error =
         Multiply(kGateUp, Rows(places_.normed, row, dims.hidden), layer.gate_up, gate_up);
     if (error != cudaSuccess) return error;
-    Tell(on_part, StepPart::kProducts);
+    Tell(hooks, StepPart::kProducts);
     error = cuda::LaunchSiluMul(options_.dtype, gate_up, chunk, dims.inner, activated, stream_);
     if (error != cudaSuccess) return error;
-    Tell(on_part, StepPart::kRowOps);
+    Tell(hooks, StepPart::kRowOps);
     error = Multiply(kDown, activated, layer.down, Rows(places_.projected, row, dims.hidden));
     if (error != cudaSuccess) return error;
-    Tell(on_part, StepPart::kProducts);
+    Tell(hooks, StepPart::kProducts);
   }
   return cudaSuccess;
 }
 
-absl::Status ModelStep::StartHead(int chunks, int first, const OnPart& on_part) {
+absl::Status ModelStep::StartHead(int chunks, int first, const BodyHooks& hooks) {
   const StepLayout layout(options_.limits, chunks);
   const cuda::ModelDims& dims = options_.dims;
   const int rows = options_.limits.chunk_rows;
@@ -314,27 +349,26 @@ absl::Status ModelStep::StartHead(int chunks, int first, const OnPart& on_part) 
       reinterpret_cast<const int32_t*>(memory_.at(places_.blob + layout.task_row)) + first;
   const auto* tasks =
       reinterpret_cast<const cuda::SampleTask*>(memory_.at(places_.blob + layout.tasks)) + first;
-  PLUMB_RETURN_IF_ERROR(CudaStatus(
-      cuda::LaunchGather(options_.dtype, memory_.at(places_.hidden), task_row, rows, dims.hidden,
-                         memory_.at(places_.gathered), stream_),
-      "gathering rows"));
-  PLUMB_RETURN_IF_ERROR(CudaStatus(
-      cuda::LaunchAddNorm(options_.dtype, nullptr, memory_.at(places_.gathered),
-                          weights_->at(weights_->layout.final_norm), dims.norm_eps, rows,
-                          dims.hidden, memory_.at(places_.head_normed), stream_),
-      "norm"));
-  Tell(on_part, StepPart::kRowOps);
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(cuda::LaunchGather(options_.dtype, memory_.at(places_.hidden), task_row, rows,
+                                    dims.hidden, memory_.at(places_.gathered), stream_),
+                 "gathering rows"));
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(cuda::LaunchAddNorm(options_.dtype, nullptr, memory_.at(places_.gathered),
+                                     weights_->at(weights_->layout.final_norm), dims.norm_eps, rows,
+                                     dims.hidden, memory_.at(places_.head_normed), stream_),
+                 "norm"));
+  Tell(hooks, StepPart::kRowOps);
   PLUMB_RETURN_IF_ERROR(CudaStatus(Multiply(kHead, memory_.at(places_.head_normed),
                                             weights_->layout.head, memory_.at(places_.logits)),
                                    "the head's product"));
-  Tell(on_part, StepPart::kProducts);
-  auto* outcomes =
-      reinterpret_cast<cuda::SampleOutcome*>(memory_.at(places_.outcomes)) + first;
-  PLUMB_RETURN_IF_ERROR(CudaStatus(
-      cuda::LaunchSample(options_.dtype, logits(), rows, dims.vocab, tasks, outcomes,
-                         reinterpret_cast<int32_t*>(memory_.at(places_.fed)), stream_),
-      "sampling"));
-  Tell(on_part, StepPart::kSampling);
+  Tell(hooks, StepPart::kProducts);
+  auto* outcomes = reinterpret_cast<cuda::SampleOutcome*>(memory_.at(places_.outcomes)) + first;
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(cuda::LaunchSample(options_.dtype, logits(), rows, dims.vocab, tasks, outcomes,
+                                    reinterpret_cast<int32_t*>(memory_.at(places_.fed)), stream_),
+                 "sampling"));
+  Tell(hooks, StepPart::kSampling);
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -46,14 +47,24 @@ struct StepSources {
   cuda::RopeTables rope;
 };
 
-class ModelStep {
- public:
-  // Between the parts of a body that is launched, not replayed.
-  using OnPart = std::function<void(StepPart finished)>;
+// How a body departs from the recorded one; with any of these its launches are not recorded.
+struct BodyHooks {
+  // Between the parts of a step.
+  std::function<void(StepPart finished)> on_part;
   // After a block's keys and values are written: [rows, qkv_dim] with queries and keys before the
   // rotation.
-  using OnLayer = std::function<absl::Status(int layer, const void* qkv)>;
+  std::function<absl::Status(int layer, const void* qkv)> on_written;
+  // When hidden, [rows, hidden], holds the inputs of block `layer` (of the number of layers: the
+  // outputs of the last) of the rows that took part so far; those that join here are to be filled.
+  std::function<absl::Status(int layer, void* hidden)> on_inputs;
+  // [layers + 1]: how many of the first rows take part in each block, and in the head; empty = all.
+  std::vector<int64_t> rows_of_layer;
 
+  bool any() const { return on_part || on_written || on_inputs || !rows_of_layer.empty(); }
+};
+
+class ModelStep {
+ public:
   // Bytes of GPU memory that Create takes, the workspace of attention over long contexts apart.
   static int64_t BytesNeeded(const ModelStepOptions& options);
   // `weights` outlives it. InvalidArgument: no product of these sizes.
@@ -66,12 +77,11 @@ class ModelStep {
   void set_sources(const StepSources& sources) { sources_ = sources; }
 
   // Starts the upload of a filled block and the blocks of the model over its rows. longest: highest
-  // number of positions that a row attends to. With a hook the launches are not recorded.
-  absl::Status StartBody(const void* blob, int chunks, int64_t longest, const OnLayer& on_layer,
-                         const OnPart& on_part);
+  // number of positions that a row attends to.
+  absl::Status StartBody(const void* blob, int chunks, int64_t longest, const BodyHooks& hooks);
   // The head over tasks [first, first + chunk_rows) of the step's block, into logits() and
   // outcomes() from the same index on.
-  absl::Status StartHead(int chunks, int first, const OnPart& on_part);
+  absl::Status StartHead(int chunks, int first, const BodyHooks& hooks);
 
   const void* logits() const { return memory_.at(places_.logits); }  // [chunk_rows, vocab]
   const cuda::SampleOutcome* outcomes() const {
@@ -94,11 +104,12 @@ class ModelStep {
   ModelStep(const ModelStepOptions& options, const CudaWeights* weights, cudaStream_t stream);
   absl::Status CreateProducts();
   absl::Status ReserveAttention(int rows, int64_t context);
-  absl::Status LaunchBody(int chunks, int context, const OnLayer& on_layer, const OnPart& on_part);
-  absl::Status LaunchBlock(int layer, int chunks, int context, const OnLayer& on_layer,
-                           const OnPart& on_part);
+  absl::Status LaunchBody(int chunks, int context, const BodyHooks& hooks);
+  absl::Status LaunchInputs(int layer, int64_t before, int64_t rows, const BodyHooks& hooks);
+  absl::Status LaunchBlock(int layer, int64_t rows, int context, const cuda::StepTables& tables,
+                           const BodyHooks& hooks);
   cudaError_t LaunchAttentionPart(int layer, int context, const cuda::StepTables& tables);
-  cudaError_t LaunchMlp(const WeightLayout::Layer& layer, int chunks, const OnPart& on_part);
+  cudaError_t LaunchMlp(const WeightLayout::Layer& layer, int64_t rows, const BodyHooks& hooks);
   cudaError_t Multiply(Product product, const void* x, int64_t weight, void* y) const;
   absl::StatusOr<cudaGraphExec_t> Graph(int chunks, int context);
   cuda::StepTables Tables(int chunks) const;

@@ -116,8 +116,7 @@ absl::StatusOr<const PlanTables::Rule*> PlanTables::GetRule(const TensorFormat& 
   rule->row = free_rule_rows_.back();
   rule->pre_rope_window = role == TensorRole::kKey && made.rule.fp == 0 &&
                           made.rule.scope == cuda::RuleScope::kWindow && made.rule.post_rope == 0;
-  PLUMB_RETURN_IF_ERROR(
-      Upload(&rule->rule, 1, rules_.as<cuda::TensorRule>() + rule->row, stream_));
+  PLUMB_RETURN_IF_ERROR(Upload(&rule->rule, 1, rules_.as<cuda::TensorRule>() + rule->row, stream_));
   free_rule_rows_.pop_back();
   return (rule_of_[key] = std::move(rule)).get();
 }

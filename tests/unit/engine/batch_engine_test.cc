@@ -19,10 +19,11 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-class BatchEngineTest : public ::testing::Test {
+// Over a device that is waited for and over one that is a step ahead: all results are the same.
+class BatchEngineTest : public ::testing::TestWithParam<int> {
  protected:
   BatchEngineTest() {
-    auto forward = std::make_unique<FakeForward>();
+    auto forward = std::make_unique<FakeForward>(GetParam());
     forward_ = forward.get();
     engine_ = CreateBatchEngine(std::move(forward), {8, 1000, 512});
   }
@@ -57,14 +58,14 @@ class BatchEngineTest : public ::testing::Test {
   std::unique_ptr<Engine> engine_;
 };
 
-TEST_F(BatchEngineTest, EndsAtLengthWithEveryToken) {
+TEST_P(BatchEngineTest, EndsAtLengthWithEveryToken) {
   const SequenceResult result = RunOne(Request(1, {1, 2}, 4));
   EXPECT_THAT(result.tokens, ElementsAre(3, 6, 12, 24));
   EXPECT_EQ(result.finish_reason, FinishReason::kLength);
   EXPECT_EQ(result.kv_elements, 5);  // the last token is never fed
 }
 
-TEST_F(BatchEngineTest, EndsAtAStopTokenWhichIsNotPartOfTheAnswer) {
+TEST_P(BatchEngineTest, EndsAtAStopTokenWhichIsNotPartOfTheAnswer) {
   SequenceRequest request = Request(1, {1, 2}, 10);
   request.stop_tokens = {99, 24};
   request.want_steps = true;
@@ -74,7 +75,7 @@ TEST_F(BatchEngineTest, EndsAtAStopTokenWhichIsNotPartOfTheAnswer) {
   EXPECT_THAT(result.steps, SizeIs(4));  // the step that chose to stop is told too
 }
 
-TEST_F(BatchEngineTest, EndsWhereTheVerdictIsDecidedAndTheAnswerIsAPrefix) {
+TEST_P(BatchEngineTest, EndsWhereTheVerdictIsDecidedAndTheAnswerIsAPrefix) {
   SequenceRequest request = Request(1, {1, 2}, 10);
   request.verdict_decided = [](int32_t token) { return token == 6; };
   const SequenceResult result = RunOne(request);
@@ -82,13 +83,13 @@ TEST_F(BatchEngineTest, EndsWhereTheVerdictIsDecidedAndTheAnswerIsAPrefix) {
   EXPECT_EQ(result.finish_reason, FinishReason::kVerdict);
 }
 
-TEST_F(BatchEngineTest, EndsWhenALogitIsNotFinite) {
+TEST_P(BatchEngineTest, EndsWhenALogitIsNotFinite) {
   const SequenceResult result = RunOne(Request(1, {6, 7}, 10));  // chooses 13, then is poisoned
   EXPECT_THAT(result.tokens, ElementsAre(FakeForward::kPoison));
   EXPECT_EQ(result.finish_reason, FinishReason::kNonFinite);
 }
 
-TEST_F(BatchEngineTest, APoisonedSequenceLeavesItsNeighboursAlone) {
+TEST_P(BatchEngineTest, APoisonedSequenceLeavesItsNeighboursAlone) {
   ASSERT_OK(engine_->Submit(Request(1, {6, 7}, 10)));
   ASSERT_OK(engine_->Submit(Request(2, {1, 2}, 4)));
   auto results = RunAll();
@@ -96,7 +97,7 @@ TEST_F(BatchEngineTest, APoisonedSequenceLeavesItsNeighboursAlone) {
   EXPECT_THAT(results[2].tokens, ElementsAre(3, 6, 12, 24));
 }
 
-TEST_F(BatchEngineTest, ForcedTokensAreFedAndTheirRegretTold) {
+TEST_P(BatchEngineTest, ForcedTokensAreFedAndTheirRegretTold) {
   SequenceRequest request = Request(1, {1, 2}, 10);
   request.forced_tokens = {3, 5, 11};
   request.stop_tokens = {5};  // a forced answer runs to its end
@@ -110,7 +111,7 @@ TEST_F(BatchEngineTest, ForcedTokensAreFedAndTheirRegretTold) {
   EXPECT_EQ(result.finish_reason, FinishReason::kLength);
 }
 
-TEST_F(BatchEngineTest, ScoresPromptTokensFromTheGivenIndexAndMayGenerateNothing) {
+TEST_P(BatchEngineTest, ScoresPromptTokensFromTheGivenIndexAndMayGenerateNothing) {
   SequenceRequest request = Request(1, {1, 2, 3, 9}, 0);
   request.score_from = 2;
   const SequenceResult result = RunOne(request);
@@ -122,7 +123,7 @@ TEST_F(BatchEngineTest, ScoresPromptTokensFromTheGivenIndexAndMayGenerateNothing
   EXPECT_EQ(result.finish_reason, FinishReason::kLength);
 }
 
-TEST_F(BatchEngineTest, LogitDigestsDifferWhereLogitsDo) {
+TEST_P(BatchEngineTest, LogitDigestsDifferWhereLogitsDo) {
   const auto digest = [this](std::vector<int32_t> prompt) {
     SequenceRequest request = Request(1, std::move(prompt), 3);
     request.want_logit_digest = true;
@@ -133,8 +134,8 @@ TEST_F(BatchEngineTest, LogitDigestsDifferWhereLogitsDo) {
   EXPECT_NE(digest({1, 2}), digest({1, 3}));
 }
 
-TEST_F(BatchEngineTest, CancelDropsWaitingAndRunningSequences) {
-  engine_ = CreateBatchEngine(std::make_unique<FakeForward>(), {1, 1000, 512});
+TEST_P(BatchEngineTest, CancelDropsWaitingAndRunningSequences) {
+  engine_ = CreateBatchEngine(std::make_unique<FakeForward>(GetParam()), {1, 1000, 512});
   ASSERT_OK(engine_->Submit(Request(1, {1, 2}, 10)));
   ASSERT_OK(engine_->Submit(Request(2, {1, 2}, 10)));
   ASSERT_OK(engine_->Submit(Request(3, {1, 2}, 2)));
@@ -148,27 +149,27 @@ TEST_F(BatchEngineTest, CancelDropsWaitingAndRunningSequences) {
   EXPECT_THAT(results[3].tokens, ElementsAre(3, 6));
 }
 
-TEST_F(BatchEngineTest, TooLargeForThePoolIsRefusedAndTheEngineGoesOn) {
-  engine_ = CreateBatchEngine(std::make_unique<FakeForward>(), {8, 10, 512});
+TEST_P(BatchEngineTest, TooLargeForThePoolIsRefusedAndTheEngineGoesOn) {
+  engine_ = CreateBatchEngine(std::make_unique<FakeForward>(GetParam()), {8, 10, 512});
   EXPECT_THAT(engine_->Submit(Request(1, {1, 2}, 20)),
               StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_EQ(engine_->active(), 0);
   EXPECT_THAT(RunOne(Request(2, {1, 2}, 2)).tokens, ElementsAre(3, 6));
 }
 
-TEST_F(BatchEngineTest, ASecondSequenceWithAnActiveIdDoesNotDisturbTheFirst) {
+TEST_P(BatchEngineTest, ASecondSequenceWithAnActiveIdDoesNotDisturbTheFirst) {
   ASSERT_OK(engine_->Submit(Request(1, {1, 2}, 2)));
   EXPECT_THAT(engine_->Submit(Request(1, {5}, 2)), StatusIs(absl::StatusCode::kAlreadyExists));
   EXPECT_THAT(RunAll()[1].tokens, ElementsAre(3, 6));
 }
 
-TEST_F(BatchEngineTest, AFailedStepIsAnError) {
+TEST_P(BatchEngineTest, AFailedStepIsAnError) {
   ASSERT_OK(engine_->Submit(Request(1, {1, 2}, 2)));
   forward_->fail_next = true;
   EXPECT_THAT(engine_->Step(), StatusIs(absl::StatusCode::kInternal, HasSubstr("device lost")));
 }
 
-TEST_F(BatchEngineTest, CountsStepsAndTokens) {
+TEST_P(BatchEngineTest, CountsStepsAndTokens) {
   ASSERT_OK(engine_->Submit(Request(1, {1, 2, 4}, 3)));
   ASSERT_OK(engine_->Submit(Request(2, {1}, 2)));
   RunAll();
@@ -176,6 +177,34 @@ TEST_F(BatchEngineTest, CountsStepsAndTokens) {
   EXPECT_EQ(engine_->stats().prompt_tokens, 4);
   EXPECT_EQ(engine_->stats().decoded_tokens, 3);
 }
+
+TEST_P(BatchEngineTest, AnIdThatIsUsedAgainWhileItsOldStepIsUnderWayIsANewSequence) {
+  ASSERT_OK(engine_->Submit(Request(1, {1, 2}, 10)));
+  ASSERT_OK(engine_->Step().status());
+  ASSERT_OK(engine_->Step().status());
+  ASSERT_OK(engine_->Cancel(1));
+  ASSERT_OK(engine_->Submit(Request(1, {5}, 3)));
+  EXPECT_THAT(RunAll()[1].tokens, ElementsAre(5, 10, 20));
+}
+
+TEST_P(BatchEngineTest, SequencesThatComeAndGoAtDifferentStepsKeepTheirAnswers) {
+  for (uint64_t id = 0; id < 20; ++id) {
+    SequenceRequest request = Request(id, {1, 2}, 1 + static_cast<int>(id) % 5);
+    request.want_logit_digest = id % 4 == 1;  // the device does not feed these
+    if (id % 3 == 0) request.verdict_decided = [](int32_t token) { return token == 6; };
+    ASSERT_OK(engine_->Submit(std::move(request)));
+  }
+  const std::vector<int32_t> all = {3, 6, 12, 24, 48};
+  auto results = RunAll();
+  ASSERT_THAT(results, SizeIs(20));
+  for (const auto& [id, result] : results) {
+    const size_t length = std::min<size_t>(1 + id % 5, id % 3 == 0 ? 2 : 5);
+    EXPECT_EQ(result.tokens, std::vector<int32_t>(all.begin(), all.begin() + length)) << id;
+    EXPECT_EQ(result.kv_elements, static_cast<int64_t>(1 + length)) << id;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Lookahead, BatchEngineTest, ::testing::Values(0, 1));
 
 }  // namespace
 }  // namespace plumbline

@@ -1,0 +1,26 @@
+// What of a sequence's prompt states other sequences could start from, by its request alone.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "services/engine/engine.h"
+
+namespace plumbline {
+
+struct SharedStates {
+  // Names the prompt and its noise: sequences with one key have equal states below their first
+  // quantized layer. Empty = shares nothing.
+  std::string prefix_key;
+  int shared_layers = 0;  // layers below the first quantized one
+  // Names the plan and the first stem_tokens prompt tokens, whose states are the same whatever
+  // follows them. Empty = none.
+  std::string stem_key;
+  int64_t stem_tokens = 0;
+};
+
+// A captured layer must be computed, so a capture takes no part in sharing; a scored text reads
+// logits of its first rows, so it has no stem.
+SharedStates SharedStatesOf(const SequenceRequest& request);
+
+}  // namespace plumbline
