@@ -12,12 +12,12 @@ struct Partials {
   float2* states;
   int splits, heads, head_dim;
 
-  __host__ __device__ Partials(const Attention& args, int split_count)
-      : sums(static_cast<float*>(args.workspace)),
-        splits(split_count),
-        heads(args.dims.heads),
-        head_dim(args.dims.head_dim) {
-    states = reinterpret_cast<float2*>(sums + Index(args.step.max_rows, 0, 0) * head_dim);
+  __host__ __device__ explicit Partials(const AttentionCall& call)
+      : sums(static_cast<float*>(call.workspace)),
+        splits(call.splits),
+        heads(call.dims.heads),
+        head_dim(call.dims.head_dim) {
+    states = reinterpret_cast<float2*>(sums + Index(call.step.max_rows, 0, 0) * head_dim);
   }
   __host__ __device__ int64_t Index(int row, int head, int split) const {
     return (int64_t{row} * heads + head) * splits + split;
@@ -66,30 +66,26 @@ struct SplitSums {
 };
 
 // One block: a tile of rows, one kv head, and every gridDim.z-th split.
-template <template <int> class Warp, int kHeadDim>
+template <typename Worker, int kHeadDim>
 class Block {
-  using Worker = Warp<kHeadDim>;
   using Element = typename Worker::Element;
   using Shared = SplitSums<kHeadDim>;
 
  public:
-  static constexpr size_t kSharedBytes =
-      sizeof(Shared) + sizeof(float) * Worker::kExtraSharedFloats;
-
-  __device__ Block(const Attention& args, const Tile& tile, int splits, Shared* shared)
-      : args_(args),
+  __device__ Block(const AttentionCall& call, const Tile& tile, Shared* shared)
+      : call_(call),
         tile_(tile),
-        partials_(args, splits),
+        partials_(call),
         shared_(shared),
-        worker_(args, tile, blockIdx.x, reinterpret_cast<float*>(shared + 1)) {}
+        worker_(call, tile, reinterpret_cast<float*>(shared + 1)) {}
 
   __device__ void Run() {
     const int last_split = tile_.last() / kAttentionSplit;
-    int split = tile_.oldest / kAttentionSplit;
+    int split = tile_.oldest(call_) / kAttentionSplit;
     split += (blockIdx.z + gridDim.z - split % gridDim.z) % gridDim.z;
     if (split > last_split) return;
     BeginSplit(split);
-    worker_.LoadQuery(args_, tile_, blockIdx.x);
+    worker_.LoadQuery(call_, tile_);
     for (; split <= last_split; split += gridDim.z) {
       for (int page = page_; page <= page_end_; page += kAttentionWarps) {
         const int next = page + kAttentionWarps;
@@ -100,7 +96,7 @@ class Block {
       if (split + gridDim.z <= last_split) BeginSplit(split + gridDim.z);
       __syncthreads();
       if (gridDim.z == 1) {
-        MergeSplit(split == tile_.oldest / kAttentionSplit, split == last_split);
+        MergeSplit(split == tile_.oldest(call_) / kAttentionSplit, split == last_split);
       } else {
         StoreSplit(split);
         __syncthreads();
@@ -112,7 +108,7 @@ class Block {
   // The warp's first and last page of a split, all its page numbers, and the first page's loads.
   __device__ void BeginSplit(int split) {
     const int base = split * kSplitPages;
-    const int oldest = max(base, tile_.oldest / kPageTokens);
+    const int oldest = max(base, tile_.oldest(call_) / kPageTokens);
     page_ = oldest + (warp_ - oldest % kAttentionWarps + kAttentionWarps) % kAttentionWarps;
     page_end_ = min(base + kSplitPages - 1, tile_.last() / kPageTokens);
     table_base_ = base + warp_;
@@ -159,7 +155,7 @@ class Block {
   __device__ void StoreSplit(int split) {
     for (int i = threadIdx.x; i < kColumns * kHeadDim / 2; i += kAttentionThreads) {
       const int column_index = i / (kHeadDim / 2), channel = i % (kHeadDim / 2) * 2;
-      const Column column(args_, tile_, blockIdx.x, column_index);
+      const Column column(call_, tile_, column_index);
       const int first = column.first / kAttentionSplit, last = column.last / kAttentionSplit;
       if (!column.used || split < first || split > last) continue;
       float shares[kAttentionWarps];
@@ -176,14 +172,14 @@ class Block {
   }
 
   __device__ void StoreOutput(int column_index, int channel, float2 value, float total) {
-    const Column column(args_, tile_, blockIdx.x, column_index);
+    const Column column(call_, tile_, column_index);
     if (!column.used) return;
-    Element* out = static_cast<Element*>(args_.out) + int64_t{column.row} * args_.dims.q_dim() +
+    Element* out = static_cast<Element*>(call_.out) + int64_t{column.row} * call_.dims.q_dim() +
                    column.head * kHeadDim + channel;
     StorePair(out, make_float2(Normalized(value.x, total), Normalized(value.y, total)));
   }
 
-  const Attention& args_;
+  const AttentionCall& call_;
   const Tile& tile_;
   const Partials partials_;
   Shared* const shared_;
@@ -192,28 +188,34 @@ class Block {
   int page_ = 0, page_end_ = 0, table_base_ = 0, table_ = 0;
 };
 
-template <template <int> class Warp, int kHeadDim>
+template <template <int, bool, bool> class Warp, int kHeadDim, bool kCapped>
 __global__ void __launch_bounds__(kAttentionThreads, kHeadDim <= 128 ? 3 : 2)
-    AttentionKernel(const __grid_constant__ Attention args, int splits) {
-  extern __shared__ __align__(16) unsigned char shared[];
-  const Tile tile = FindTile(args, blockIdx.y);
+    AttentionKernel(const __grid_constant__ AttentionCall call) {
+  extern __shared__ __align__(16) unsigned char bytes[];
+  const Tile tile = FindTile(call, blockIdx.y);
   if (tile.rows == 0) return;
-  Block<Warp, kHeadDim>(args, tile, splits, reinterpret_cast<SplitSums<kHeadDim>*>(shared)).Run();
+  auto* shared = reinterpret_cast<SplitSums<kHeadDim>*>(bytes);
+  // Apart, so that rows without exact keys or values need no registers to tell.
+  if (tile.exact_keys || tile.exact_values) {
+    Block<Warp<kHeadDim, kCapped, true>, kHeadDim>(call, tile, shared).Run();
+  } else {
+    Block<Warp<kHeadDim, kCapped, false>, kHeadDim>(call, tile, shared).Run();
+  }
 }
 
 // A block a row and query head, a thread a channel: the same steps as Block::MergeSplit.
 template <typename T>
-__global__ void MergeKernel(const __grid_constant__ Attention args, int splits) {
+__global__ void MergeKernel(const __grid_constant__ AttentionCall call) {
   const int head = blockIdx.x, row = blockIdx.y, channel = threadIdx.x;
-  const int run_id = args.step.row_run[row];
+  const int run_id = call.step.row_run[row];
   if (run_id < 0) return;
-  const Run& run = args.step.runs[run_id];
-  if (args.layer < run.start_layer) return;
+  const Run& run = call.step.runs[run_id];
+  if (call.layer < run.start_layer) return;
   const int position = run.first_position + row - run.first_row;
-  const int first = OldestSeen(position, args.sliding_window) / kAttentionSplit;
+  const int first = OldestSeen(position, call.sliding_window) / kAttentionSplit;
   const int last = position / kAttentionSplit;
   if (first == last) return;
-  const Partials partials(args, splits);
+  const Partials partials(call);
   Softmaxed state;
   float value = 0;
   for (int split = first; split <= last; ++split) {
@@ -222,43 +224,51 @@ __global__ void MergeKernel(const __grid_constant__ Attention args, int splits) 
     const float2 weights = state.Merge(later.x, later.y);
     value = MergeValue(value, partials.sums[index * partials.head_dim + channel], weights);
   }
-  StoreOne(static_cast<T*>(args.out) + int64_t{row} * args.dims.q_dim() + head * partials.head_dim +
+  StoreOne(static_cast<T*>(call.out) + int64_t{row} * call.dims.q_dim() + head * partials.head_dim +
                channel,
            Normalized(value, state.total));
 }
 
-template <template <int> class Warp, int kHeadDim>
-cudaError_t LaunchShape(const Attention& args, cudaStream_t stream) {
-  using Element = typename Warp<kHeadDim>::Element;
-  constexpr size_t kShared = Block<Warp, kHeadDim>::kSharedBytes;
+template <template <int, bool, bool> class Warp, int kHeadDim, bool kCapped>
+cudaError_t LaunchShape(const AttentionCall& call, cudaStream_t stream) {
+  using Worker = Warp<kHeadDim, kCapped, false>;
+  constexpr size_t kShared =
+      sizeof(SplitSums<kHeadDim>) + sizeof(float) * Worker::kExtraSharedFloats;
+  const auto kernel = AttentionKernel<Warp, kHeadDim, kCapped>;
   if constexpr (kShared > 48 * 1024) {
-    const cudaError_t error = cudaFuncSetAttribute(
-        AttentionKernel<Warp, kHeadDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
     if (error != cudaSuccess) return error;
   }
-  const int splits = SplitsOf(args.max_context), blocks = BlocksPerRow(args.max_context);
-  const dim3 grid(args.dims.kv_heads, args.step.max_rows, blocks);
-  AttentionKernel<Warp, kHeadDim><<<grid, kAttentionThreads, kShared, stream>>>(args, splits);
-  cudaError_t error = cudaPeekAtLastError();
+  const int blocks = BlocksPerRow(call.max_context);
+  const dim3 grid(call.dims.kv_heads, call.step.max_rows, blocks);
+  kernel<<<grid, kAttentionThreads, kShared, stream>>>(call);
+  const cudaError_t error = cudaPeekAtLastError();
   if (error != cudaSuccess || blocks == 1) return error;
-  const dim3 merge(args.dims.heads, args.step.max_rows);
-  MergeKernel<Element><<<merge, kHeadDim, 0, stream>>>(args, splits);
+  const dim3 merge(call.dims.heads, call.step.max_rows);
+  MergeKernel<typename Worker::Element><<<merge, kHeadDim, 0, stream>>>(call);
   return cudaPeekAtLastError();
 }
 
-template <template <int> class Warp>
-cudaError_t LaunchDtype(const Attention& args, cudaStream_t stream) {
-  switch (args.dims.head_dim) {
+template <template <int, bool, bool> class Warp, int kHeadDim>
+cudaError_t LaunchHeadDim(const AttentionCall& call, cudaStream_t stream) {
+  return call.cap > 0 ? LaunchShape<Warp, kHeadDim, true>(call, stream)
+                      : LaunchShape<Warp, kHeadDim, false>(call, stream);
+}
+
+template <template <int, bool, bool> class Warp>
+cudaError_t LaunchDtype(const AttentionCall& call, cudaStream_t stream) {
+  switch (call.dims.head_dim) {
     case 64:
-      return LaunchShape<Warp, 64>(args, stream);
+      return LaunchHeadDim<Warp, 64>(call, stream);
     case 80:
-      return LaunchShape<Warp, 80>(args, stream);
+      return LaunchHeadDim<Warp, 80>(call, stream);
     case 96:
-      return LaunchShape<Warp, 96>(args, stream);
+      return LaunchHeadDim<Warp, 96>(call, stream);
     case 128:
-      return LaunchShape<Warp, 128>(args, stream);
+      return LaunchHeadDim<Warp, 128>(call, stream);
     case 256:
-      return LaunchShape<Warp, 256>(args, stream);
+      return LaunchHeadDim<Warp, 256>(call, stream);
     default:
       return cudaErrorInvalidValue;
   }
@@ -268,7 +278,8 @@ cudaError_t LaunchDtype(const Attention& args, cudaStream_t stream) {
 
 int64_t AttentionWorkspaceBytes(const ModelDims& dims, int max_rows, int max_context) {
   if (BlocksPerRow(max_context) == 1) return 0;
-  const int64_t partials = int64_t{max_rows} * dims.heads * SplitsOf(max_context);
+  const int64_t partials =
+      int64_t{max_rows} * dims.heads * ((max_context + kAttentionSplit - 1) / kAttentionSplit);
   return partials * (dims.head_dim + 2) * static_cast<int64_t>(sizeof(float));
 }
 
@@ -279,8 +290,9 @@ cudaError_t LaunchAttention(const Attention& args, cudaStream_t stream) {
     return cudaErrorInvalidValue;
   }
   if (args.step.max_rows == 0) return cudaSuccess;
-  return args.dtype == Dtype::kBf16 ? LaunchDtype<Bf16Warp>(args, stream)
-                                    : LaunchDtype<F32Warp>(args, stream);
+  const AttentionCall call(args);
+  return args.dtype == Dtype::kBf16 ? LaunchDtype<Bf16Warp>(call, stream)
+                                    : LaunchDtype<F32Warp>(call, stream);
 }
 
 }  // namespace plumbline::cuda

@@ -7,52 +7,10 @@
 // Lane = 4 * g + t. Included by attention.cu alone.
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/bf16_words.cuh"
 
 namespace plumbline::cuda {
-
-__device__ inline void LoadWords(const void* from, bool valid, uint32_t (&to)[4]) {
-  to[0] = to[1] = to[2] = to[3] = 0;
-  if (!valid) return;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-      : "l"(from));
-}
-__device__ inline void LoadWords(const void* from, bool valid, uint32_t (&to)[2]) {
-  to[0] = to[1] = 0;
-  if (!valid) return;
-  asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
-}
-__device__ inline void LoadWords(const void* from, bool valid, uint32_t (&to)[1]) {
-  to[0] = 0;
-  if (valid) asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(to[0]) : "l"(from));
-}
-
-__device__ inline void MultiplyAdd(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                   uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// Of the 8x8 matrix whose row g, columns 2t and 2t + 1 lane (g, t) holds.
-__device__ inline uint32_t Transposed(uint32_t x) {
-  uint32_t y;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(y) : "r"(x));
-  return y;
-}
-
-__device__ inline uint32_t PackBf16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
-__device__ inline float LowBf16(uint32_t pair) { return __uint_as_float(pair << 16); }
-__device__ inline float HighBf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
-
-__device__ inline float RoundBf16(float x) { return __bfloat162float(__float2bfloat16_rn(x)); }
 
 // Four neighbouring channels of a query head at `position`, rotated as kernels/row_ops.h does.
 template <int kHeadDim>
@@ -75,7 +33,7 @@ __device__ inline uint2 RotatedQuery(const __nv_bfloat16* head, const RopeTables
                    rotate(HighBf16(self.y), HighBf16(other.y), cos.w, sin.w))};
 }
 
-template <int kHeadDim>
+template <int kHeadDim, bool kCapped, bool kExact>
 class Bf16Warp {
  public:
   using Element = __nv_bfloat16;
@@ -83,17 +41,17 @@ class Bf16Warp {
   static constexpr int kQueryStride = kHeadDim / 2 + 16;
   static constexpr int kExtraSharedFloats = kColumns * kQueryStride;
 
-  __device__ Bf16Warp(const Attention& args, const Tile& tile, int kv_head, float* shared)
-      : keys_(args, tile, kv_head),
-        values_(args, tile, kv_head),
-        score_(args),
+  __device__ Bf16Warp(const AttentionCall& call, const Tile& tile, float* shared)
+      : call_(call),
+        keys_(call, tile),
+        values_(call, tile),
         last_(tile.last()),
         g_(threadIdx.x % 32 / 4),
         t_(threadIdx.x % 4),
         query_(reinterpret_cast<uint32_t*>(shared)) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const Column column(args, tile, kv_head, 2 * t_ + i);
+      const Column column(call, tile, 2 * t_ + i);
       column_first_[i] = column.first;
       column_last_[i] = column.last;
     }
@@ -101,15 +59,15 @@ class Bf16Warp {
   }
 
   // Not in the constructor, so that the first page's loads are under way before.
-  __device__ void LoadQuery(const Attention& args, const Tile& tile, int kv_head) {
+  __device__ void LoadQuery(const AttentionCall& call, const Tile& tile) {
     for (int i = threadIdx.x; i < kColumns * kHeadDim / 4; i += kAttentionThreads) {
       const int column_index = i / (kHeadDim / 4), channel = i % (kHeadDim / 4) * 4;
-      const Column column(args, tile, kv_head, column_index);
+      const Column column(call, tile, column_index);
       uint2 words = {0, 0};
       if (column.used) {
-        const Element* head = static_cast<const Element*>(args.qkv) +
-                              int64_t{column.row} * args.dims.qkv_dim() + column.head * kHeadDim;
-        words = RotatedQuery<kHeadDim>(head, args.rope, column.last, channel);
+        const Element* head = static_cast<const Element*>(call.qkv) +
+                              int64_t{column.row} * call.dims.qkv_dim() + column.head * kHeadDim;
+        words = RotatedQuery<kHeadDim>(head, call.rope, column.last, channel);
       }
       *reinterpret_cast<uint2*>(query_ + column_index * kQueryStride + channel / 2) = words;
     }
@@ -190,7 +148,7 @@ class Bf16Warp {
 
   __device__ void LoadKeys(int page, int page_number) {
     const Element* cached = keys_.Page(page_number) + g_ * kHeadDim;
-    const bool is_cached = keys_.IsCached(page);
+    const bool is_cached = !keys_.exact;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int position = page * kPageTokens + g_ + 8 * r;
@@ -218,7 +176,7 @@ class Bf16Warp {
   // Positions past the last are zero: a weight of zero would not silence a NaN left there.
   __device__ void LoadValues(int page, int page_number) {
     const Element* cached = values_.Page(page_number) + 2 * t_ * kHeadDim;
-    const bool is_cached = values_.IsCached(page);
+    const bool is_cached = !values_.exact;
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
       const int offset = r % 2 + r / 2 * 8, position = page * kPageTokens + 2 * t_ + offset;
@@ -268,7 +226,7 @@ class Bf16Warp {
     for (int i = 0; i < 4; ++i) {
       const int position = page * kPageTokens + g_ + i / 2 * 8;
       const bool seen = position >= column_first_[i % 2] && position <= column_last_[i % 2];
-      scores[i] = seen ? score_(scores[i]) : -INFINITY;
+      scores[i] = seen ? call_.Score<kCapped>(scores[i]) : -INFINITY;
     }
   }
 
@@ -316,9 +274,9 @@ class Bf16Warp {
     }
   }
 
-  const Source<Element, kHeadDim, false> keys_;
-  const Source<Element, kHeadDim, true> values_;
-  const ScoreScale score_;
+  const AttentionCall& call_;
+  const Source<Element, kHeadDim, false, kExact> keys_;
+  const Source<Element, kHeadDim, true, kExact> values_;
   const int last_, g_, t_;
   uint32_t* const query_;  // [columns, kQueryStride] pairs, of the block
   int column_first_[2], column_last_[2];

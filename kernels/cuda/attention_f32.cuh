@@ -7,44 +7,44 @@
 
 namespace plumbline::cuda {
 
-template <int kHeadDim>
+template <int kHeadDim, bool kCapped, bool kExact>
 class F32Warp {
  public:
   using Element = float;
   static constexpr int kExtraSharedFloats =
       kColumns * kHeadDim + kAttentionWarps * kPageTokens * kColumns;
 
-  __device__ F32Warp(const Attention& args, const Tile& tile, int kv_head, float* shared)
-      : keys_(args, tile, kv_head),
-        values_(args, tile, kv_head),
-        score_(args),
+  __device__ F32Warp(const AttentionCall& call, const Tile& tile, float* shared)
+      : call_(call),
+        keys_(call, tile),
+        values_(call, tile),
         last_(tile.last()),
         lane_(threadIdx.x % 32),
         query_(shared),
         weights_(shared + kColumns * kHeadDim + threadIdx.x / 32 * (kPageTokens * kColumns)) {
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
-      const Column column(args, tile, kv_head, c);
+      const Column column(call, tile, c);
       column_first_[c] = column.first;
       column_last_[c] = column.last;
     }
     Reset();
   }
 
-  __device__ void LoadQuery(const Attention& args, const Tile& tile, int kv_head) {
+  __device__ void LoadQuery(const AttentionCall& call, const Tile& tile) {
     constexpr int kHalf = kHeadDim / 2;
     for (int i = threadIdx.x; i < kColumns * kHeadDim; i += kAttentionThreads) {
-      const Column column(args, tile, kv_head, i / kHeadDim);
+      const Column column(call, tile, i / kHeadDim);
       const int channel = i % kHeadDim;
       float rotated = 0;
       if (column.used) {
-        const float* head = static_cast<const float*>(args.qkv) +
-                            int64_t{column.row} * args.dims.qkv_dim() + column.head * kHeadDim;
+        const float* head = static_cast<const float*>(call.qkv) +
+                            int64_t{column.row} * call.dims.qkv_dim() + column.head * kHeadDim;
         const bool low = channel < kHalf;
         const int64_t angle = int64_t{column.last} * kHalf + (low ? channel : channel - kHalf);
         const float other = low ? -head[channel + kHalf] : head[channel - kHalf];
-        rotated = __fadd_rn(__fmul_rn(head[channel], args.rope.cos[angle]),
-                            __fmul_rn(other, args.rope.sin[angle]));
+        rotated = __fadd_rn(__fmul_rn(head[channel], call.rope.cos[angle]),
+                            __fmul_rn(other, call.rope.sin[angle]));
       }
       query_[i] = rotated;
     }
@@ -118,7 +118,7 @@ class F32Warp {
     for (int c = 0; c < kColumns; ++c) {
       const float product = scores[c] + __shfl_xor_sync(~0u, scores[c], 1);
       const bool seen = position >= column_first_[c] && position <= column_last_[c];
-      scores[c] = seen ? score_(product) : -INFINITY;
+      scores[c] = seen ? call_.Score<kCapped>(product) : -INFINITY;
     }
   }
 
@@ -176,9 +176,9 @@ class F32Warp {
     }
   }
 
-  const Source<float, kHeadDim, false> keys_;
-  const Source<float, kHeadDim, true> values_;
-  const ScoreScale score_;
+  const AttentionCall& call_;
+  const Source<float, kHeadDim, false, kExact> keys_;
+  const Source<float, kHeadDim, true, kExact> values_;
   const int last_, lane_;
   float* const query_;    // [columns, head_dim], of the block
   float* const weights_;  // [positions of a page, columns], of the warp

@@ -29,67 +29,89 @@ __device__ inline int OldestSeen(int position, int window) {
   return window > 0 && position >= window ? position - window + 1 : 0;
 }
 
-// Consecutive rows of one run, with the query heads of one kv head.
-struct Tile {
-  int row = 0, rows = 0;  // rows == 0: this block has nothing to do
-  int position = 0;       // of the first row
-  int oldest = 0;         // position that any of the rows sees
-  int layer_rules = -1;   // of a prompt: index into plan_rules of this layer's keys
-  int exact_begin = 0;    // first position of the run
-  int64_t exact_row = 0;  // row that position 0 would have in the exact tensors
-  const int32_t* pages = nullptr;
-  __device__ int last() const { return position + rows - 1; }
+// What a launch's blocks share beside its arguments. Kept in constant memory, as arguments are.
+struct AttentionCall : Attention {
+  int splits = 0;         // at most, of a row
+  int group = 0;          // query heads that share a kv head
+  int group_inverse = 0;  // i / group = i * group_inverse >> 16, for i < kColumns
+  int tile_rows = 0;      // a power of two
+  // Scores in units of log2: cap * tanh(product * factor), or product * factor with cap 0.
+  float factor = 0, cap = 0;
+
+  explicit AttentionCall(const Attention& args) : Attention(args) {
+    splits = (max_context + kAttentionSplit - 1) / kAttentionSplit;
+    group = dims.heads / dims.kv_heads;
+    group_inverse = 65536 / group + 1;
+    tile_rows = group == 1 ? 8 : group == 2 ? 4 : group <= 4 ? 2 : 1;
+    factor = logit_cap > 0 ? scale / logit_cap : scale * kLog2E;
+    cap = logit_cap > 0 ? logit_cap * kLog2E : 0;
+  }
+  template <bool kCapped>
+  __device__ float Score(float product) const {
+    return kCapped ? cap * tanhf(product * factor) : product * factor;
+  }
 };
 
-__device__ inline Tile FindTile(const Attention& args, int row) {
+// Consecutive rows of one run, with the query heads of one kv head.
+struct Tile {
+  int row = 0, rows = 0;    // rows == 0: this block has nothing to do
+  int position = 0;         // of the first row
+  bool exact_keys = false;  // those of this run's rows are not read from the cache
+  bool exact_values = false;
+  const int32_t* pages = nullptr;
+  __device__ int last() const { return position + rows - 1; }
+  __device__ int oldest(const AttentionCall& call) const {
+    return OldestSeen(position, call.sliding_window);
+  }
+};
+
+__device__ inline Tile FindTile(const AttentionCall& call, int row) {
   Tile tile;
-  const int run_id = args.step.row_run[row];
+  const int run_id = call.step.row_run[row];
   if (run_id < 0) return tile;
-  const Run& run = args.step.runs[run_id];
-  if (args.layer < run.start_layer) return tile;
-  const int first_row = run.first_row;
-  const int run_rows = run.rows;
-  const int most = kColumns / (args.dims.heads / args.dims.kv_heads);
-  const int index = row - first_row;
-  if (index % most != 0) return tile;
+  const Run run = call.step.runs[run_id];
+  const int index = row - run.first_row;
+  if (call.layer < run.start_layer || index & (call.tile_rows - 1)) return tile;
   tile.row = row;
-  tile.rows = min(most, run_rows - index);
-  tile.exact_begin = run.first_position;
-  tile.position = tile.exact_begin + index;
-  tile.exact_row = first_row - tile.exact_begin;
-  tile.oldest = OldestSeen(tile.position, args.sliding_window);
-  tile.pages = args.step.pages + int64_t{run.sequence} * args.step.max_pages;
-  if (run.prompt) tile.layer_rules = (run.plan * args.dims.layers + args.layer) * 2;
+  tile.rows = min(call.tile_rows, run.rows - index);
+  tile.position = run.first_position + index;
+  tile.pages = call.step.pages + int64_t{run.sequence} * call.step.max_pages;
+  if (!run.prompt) return tile;
+  const int32_t* layer_rules =
+      call.step.plan_rules + (int64_t{run.plan} * call.dims.layers + call.layer) * 2;
+  const TensorRule& key_rule = call.step.rules[layer_rules[0]];
+  const TensorRule& value_rule = call.step.rules[layer_rules[1]];
+  tile.exact_keys = !key_rule.fp && key_rule.exact;
+  tile.exact_values = !value_rule.fp && value_rule.exact;
   return tile;
 }
 
-// Keys or values of one kv head of one sequence.
-template <typename T, int kHeadDim, bool kValues>
+// Keys or values of the block's kv head and sequence. Without kExact no row is exact.
+template <typename T, int kHeadDim, bool kValues, bool kExact>
 struct Source {
-  const Attention& args;
-  const T* pool;
-  int exact_from;  // positions from here on are read from the exact rows
-  int exact_row;   // row that position 0 would have there
-  int kv_head;
+  const AttentionCall& call;
+  const bool exact;
 
-  __device__ Source(const Attention& args, const Tile& tile, int kv_head)
-      : args(args), exact_from(INT_MAX), exact_row(tile.exact_row), kv_head(kv_head) {
-    const int64_t head = (int64_t{args.layer} * 2 + kValues) * args.dims.kv_heads + kv_head;
-    pool = static_cast<const T*>(args.pool.base) + head * kPageTokens * kHeadDim;
-    if (tile.layer_rules < 0) return;
-    const TensorRule& rule = args.step.rules[args.step.plan_rules[tile.layer_rules + kValues]];
-    if (!rule.fp && rule.exact) exact_from = tile.exact_begin;
-  }
-  // The cached rows of a page, if all are read from there.
+  __device__ Source(const AttentionCall& call, const Tile& tile)
+      : call(call), exact(kExact && (kValues ? tile.exact_values : tile.exact_keys)) {}
+  // The cached rows of a page.
   __device__ const T* Page(int page_number) const {
-    return pool + page_number * args.pool.page_elements;
+    const int head = (call.layer * 2 + kValues) * call.dims.kv_heads + blockIdx.x;
+    return static_cast<const T*>(call.pool.base) + page_number * call.pool.page_elements +
+           int64_t{head} * (kPageTokens * kHeadDim);
   }
-  __device__ bool IsCached(int page) const { return (page + 1) * kPageTokens <= exact_from; }
   // Any row; page_number is of its page.
   __device__ const T* At(int page_number, int position) const {
-    if (position < exact_from) return Page(page_number) + position % kPageTokens * kHeadDim;
-    return static_cast<const T*>(kValues ? args.exact_values : args.exact_keys) +
-           int64_t{exact_row + position} * args.dims.kv_dim() + kv_head * kHeadDim;
+    if (exact) {
+      const Run& run = call.step.runs[call.step.row_run[blockIdx.y]];
+      const int index = position - run.first_position;
+      if (index >= 0) {
+        return static_cast<const T*>(kValues ? call.exact_values : call.exact_keys) +
+               int64_t{run.first_row + min(index, run.rows - 1)} * call.dims.kv_dim() +
+               blockIdx.x * kHeadDim;
+      }
+    }
+    return Page(page_number) + position % kPageTokens * kHeadDim;
   }
 };
 
@@ -97,25 +119,13 @@ struct Source {
 struct Column {
   bool used;
   int row, head, first, last;
-  __device__ Column(const Attention& args, const Tile& tile, int kv_head, int column) {
-    const int group = args.dims.heads / args.dims.kv_heads;
-    const int index = column / group;
+  __device__ Column(const AttentionCall& call, const Tile& tile, int column) {
+    const int index = column * call.group_inverse >> 16;
     used = index < tile.rows;
     row = tile.row + index;
-    head = kv_head * group + column % group;
+    head = blockIdx.x * call.group + column - index * call.group;
     last = used ? tile.position + index : -1;
-    first = used ? OldestSeen(last, args.sliding_window) : 0;
-  }
-};
-
-// The score in units of log2, capped if asked.
-struct ScoreScale {
-  float scale, cap;
-  __device__ explicit ScoreScale(const Attention& args)
-      : scale(args.logit_cap > 0 ? args.scale / args.logit_cap : args.scale * kLog2E),
-        cap(args.logit_cap * kLog2E) {}
-  __device__ float operator()(float product) const {
-    return cap > 0 ? cap * tanhf(product * scale) : product * scale;
+    first = used ? OldestSeen(last, call.sliding_window) : 0;
   }
 };
 
@@ -141,15 +151,11 @@ __device__ inline float Normalized(float value, float total) {
   return __fadd_rn(__fdiv_rn(value, total), 0.0f);
 }
 
-inline int SplitsOf(int max_context) {
-  return (max_context + kAttentionSplit - 1) / kAttentionSplit;
-}
 // Blocks that share a row. Rows of one step are hundreds in general, so a row gets more than one
 // block only where one block would take long.
 inline int BlocksPerRow(int max_context) {
-  if (max_context <= 8 * kAttentionSplit) return 1;
-  const int blocks = SplitsOf(max_context) / 4;
-  return blocks < 8 ? blocks : 8;
+  const int blocks = max_context / (4 * kAttentionSplit);
+  return blocks <= 2 ? 1 : (blocks < 8 ? blocks : 8);
 }
 
 }  // namespace plumbline::cuda

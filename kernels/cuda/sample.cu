@@ -1,13 +1,16 @@
 #include <cuda_bf16.h>
 
 #include "kernels/cuda/sample.h"
+#include "kernels/cuda/sample_noise.cuh"
 
 namespace plumbline::cuda {
 namespace {
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
-constexpr int kInFlight = 4;  // packs that a thread loads before it looks at the first
+// Packs that a thread loads before it looks at the first; drawing noise needs registers of its own.
+template <bool kSampled>
+constexpr int kInFlight = kSampled ? 2 : 4;
 
 template <typename T, int kCount>
 struct alignas(kCount == 1 ? sizeof(T) : 16) Pack {
@@ -16,65 +19,6 @@ struct alignas(kCount == 1 ? sizeof(T) : 16) Pack {
 
 __device__ float ToFloat(float x) { return x; }
 __device__ float ToFloat(__nv_bfloat16 x) { return __bfloat162float(x); }
-
-struct Words {
-  uint32_t word[4];
-  __device__ uint32_t Of(int32_t token) const {
-    const int i = token % 4;
-    return i < 2 ? (i == 0 ? word[0] : word[1]) : (i == 2 ? word[2] : word[3]);
-  }
-};
-
-// services/engine/sampling/philox.cc
-__device__ Words Philox(uint32_t quad, const SampleTask& task) {
-  uint32_t c0 = quad, c1 = static_cast<uint32_t>(task.position);
-  uint32_t c2 = static_cast<uint32_t>(task.stream), c3 = static_cast<uint32_t>(task.stream >> 32);
-  uint32_t key0 = static_cast<uint32_t>(task.seed), key1 = static_cast<uint32_t>(task.seed >> 32);
-#pragma unroll
-  for (int round = 0; round < 10; ++round) {
-    const uint32_t high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
-    const uint32_t high1 = __umulhi(0xCD9E8D57u, c2), low1 = 0xCD9E8D57u * c2;
-    c0 = high1 ^ c1 ^ key0;
-    c1 = low1;
-    c2 = high0 ^ c3 ^ key1;
-    c3 = low0;
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
-  }
-  return {{c0, c1, c2, c3}};
-}
-
-// The host's formula. Its logarithms and these may differ in the last bit of a double.
-__device__ double ExactScore(float logit, uint32_t word, double temperature) {
-  const double u = (word + 0.5) / 4294967296.0;
-  return logit / temperature - log(-log(u));
-}
-
-struct Screen {
-  float score, margin;
-};
-
-// How far off scores in float may be: -log(u) is good to 4e-7 of itself, its logarithm to 3 ulp of
-// at most 22.9 (6e-6) or to 4e-7 near 0, the scaled logit to 3 * 2^-24 of itself.
-__device__ float Margin(float scaled) { return fmaf(fabsf(scaled), 4e-7f, 2e-5f); }
-
-// Whether a token's score may reach `low`. Noise of g or more needs -log(u) <= e^-g, and 1 - u is
-// less than -log(u): most tokens fall here, at the cost of one exponential. The wide margin makes
-// up for its roundings.
-__device__ bool MayReach(float logit, uint32_t word, float inverse_temperature, float low) {
-  const float scaled = logit * inverse_temperature;
-  const float most = scaled - low + fmaf(fabsf(scaled) + fabsf(low), 4e-7f, 1e-3f);
-  return !((static_cast<float>(~word) + 0.5f) * 0x1p-32f > __expf(most));
-}
-
-__device__ Screen FastScore(float logit, uint32_t word, float inverse_temperature) {
-  const float kUnit = 1.0f / 4294967296.0f;
-  const float exponential = word >= 0x80000000u
-                                ? -log1pf(-(static_cast<float>(~word) + 0.5f) * kUnit)
-                                : -__logf((static_cast<float>(word) + 0.5f) * kUnit);
-  const float scaled = logit * inverse_temperature;
-  return {scaled - __logf(exponential), Margin(scaled)};
-}
 
 struct TopTwo {
   float first = -INFINITY, second = -INFINITY;
@@ -134,16 +78,27 @@ struct Choice {
 struct Scan {
   TopTwo top;
   bool finite = true;
-  float low = -INFINITY;   // some score of the warp is at least this
-  float high = -INFINITY;  // none of this thread's scores is above this
+  // Of sampled rows. Some score of the warp is at least `low`. Of this thread's scores, token's is
+  // at most `high` and no other is above `rest`.
+  float low = -INFINITY, high = -INFINITY, rest = -INFINITY;
+  int32_t token = 0;
 };
 
-__device__ void TakeScreen(float logit, uint32_t word, float inverse_temperature, Scan* scan) {
+__device__ void TakeScreen(float logit, uint32_t word, int32_t token, float inverse_temperature,
+                           Scan* scan) {
   if (!MayReach(logit, word, inverse_temperature, scan->low)) return;
   const Screen screen = FastScore(logit, word, inverse_temperature);
   scan->low = fmaxf(scan->low, screen.score - screen.margin);
   const float high = screen.score + screen.margin;
-  scan->high = isfinite(high) ? fmaxf(scan->high, high) : INFINITY;
+  if (!isfinite(high)) {
+    scan->rest = INFINITY;
+  } else if (high > scan->high) {
+    scan->rest = fmaxf(scan->rest, scan->high);
+    scan->high = high;
+    scan->token = token;
+  } else {
+    scan->rest = fmaxf(scan->rest, high);
+  }
 }
 
 // The largest of the warp's.
@@ -153,21 +108,28 @@ __device__ float WarpMax(float x) {
   return __int_as_float(ordered >= 0 ? ordered : ordered ^ 0x7fffffff);
 }
 
+// `most`: the pack's highest logit. The pack's luckiest word with it stands for all its tokens.
 template <typename T, int kCount>
-__device__ void ScreenPack(const Pack<T, kCount>& pack, int32_t token, const SampleTask& task,
-                           float inverse_temperature, Scan* scan) {
+__device__ void ScreenPack(const Pack<T, kCount>& pack, float most, int32_t token,
+                           const SampleTask& task, float inverse_temperature, Scan* scan) {
+  uint32_t words[kCount], luckiest = 0;
   if constexpr (kCount == 1) {
-    const uint32_t word = Philox(token / 4, task).Of(token);
-    TakeScreen(ToFloat(pack.values[0]), word, inverse_temperature, scan);
+    words[0] = luckiest = Philox(token / 4, task).Of(token);
   } else {
 #pragma unroll
     for (int k = 0; k < kCount; k += 4) {
-      const Words words = Philox((token + k) / 4, task);
+      const Words quad = Philox((token + k) / 4, task);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        TakeScreen(ToFloat(pack.values[k + j]), words.word[j], inverse_temperature, scan);
+        words[k + j] = quad.word[j];
+        luckiest = max(luckiest, quad.word[j]);
       }
     }
+  }
+  if (!MayReach(most, luckiest, inverse_temperature, scan->low)) return;
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) {
+    TakeScreen(ToFloat(pack.values[k]), words[k], token + k, inverse_temperature, scan);
   }
 }
 
@@ -178,30 +140,37 @@ __device__ Scan ScanRow(const T* logits, int vocab, const SampleTask& task,
   const Pack<T, kCount>* packs = reinterpret_cast<const Pack<T, kCount>*>(logits);
   const int count = vocab / kCount, lane = threadIdx.x % 32;
   Scan scan;
-  for (int base = threadIdx.x - lane; base < count; base += kInFlight * kThreads) {
-    Pack<T, kCount> loaded[kInFlight];
+  float zero = 0;  // until something is not finite
+  for (int base = threadIdx.x - lane; base < count; base += kInFlight<kSampled> * kThreads) {
+    Pack<T, kCount> loaded[kInFlight<kSampled>];
 #pragma unroll
-    for (int j = 0; j < kInFlight; ++j) {
+    for (int j = 0; j < kInFlight<kSampled>; ++j) {
       const int pack = base + lane + j * kThreads;
       if (pack < count) loaded[j] = packs[pack];
     }
 #pragma unroll
-    for (int j = 0; j < kInFlight; ++j) {
+    for (int j = 0; j < kInFlight<kSampled>; ++j) {
       const int pack = base + lane + j * kThreads, token = pack * kCount;
       if (pack < count) {
+        float most = -INFINITY;
 #pragma unroll
         for (int k = 0; k < kCount; ++k) {
           const float x = ToFloat(loaded[j].values[k]);
-          scan.finite &= isfinite(x);
-          scan.top.Take(x, token + k);
+          most = fmaxf(most, x);
+          zero = fmaf(x, 0.0f, zero);
+        }
+        if (most > scan.top.second) {
+#pragma unroll
+          for (int k = 0; k < kCount; ++k) scan.top.Take(ToFloat(loaded[j].values[k]), token + k);
         }
         if constexpr (kSampled) {
-          ScreenPack<T, kCount>(loaded[j], token, task, inverse_temperature, &scan);
+          ScreenPack<T, kCount>(loaded[j], most, token, task, inverse_temperature, &scan);
         }
       }
       if constexpr (kSampled) scan.low = WarpMax(scan.low);
     }
   }
+  scan.finite = zero == 0;
   return scan;
 }
 
@@ -231,19 +200,19 @@ __device__ void ReduceScan(Scan* scan, Shared* shared) {
 // Scores exactly what could be the best of this thread's tokens; the row's best on every thread.
 template <typename T, int kCount>
 __device__ int32_t ChooseSampled(const T* logits, int vocab, const SampleTask& task,
-                                 float inverse_temperature, const Scan& scan, Shared* shared) {
+                                 const Scan& scan, Shared* shared) {
   Choice choice;
-  if (!(scan.high < scan.low)) {
+  const auto take = [&](int32_t token) {
+    const uint32_t word = Philox(token / 4, task).Of(token);
+    choice.Take(ExactScore(ToFloat(logits[token]), word, task.temperature), token);
+  };
+  if (scan.rest >= scan.low) {
+    // Two of one thread's tokens so close together are rare.
     for (int pack = threadIdx.x; pack < vocab / kCount; pack += kThreads) {
-      for (int token = pack * kCount; token < (pack + 1) * kCount; ++token) {
-        const float logit = ToFloat(logits[token]);
-        const uint32_t word = Philox(token / 4, task).Of(token);
-        if (!MayReach(logit, word, inverse_temperature, scan.low)) continue;
-        const Screen screen = FastScore(logit, word, inverse_temperature);
-        if (screen.score + screen.margin < scan.low) continue;
-        choice.Take(ExactScore(logit, word, task.temperature), token);
-      }
+      for (int k = 0; k < kCount; ++k) take(pack * kCount + k);
     }
+  } else if (scan.high >= scan.low) {
+    take(scan.token);
   }
   for (int distance = 16; distance > 0; distance /= 2) {
     const double score = __shfl_xor_sync(~0u, choice.score, distance);
@@ -299,7 +268,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (task.choose) {
       outcome.token = task.forced >= 0 ? task.forced : scan.top.first_id;
       if (sampled) {
-        outcome.token = ChooseSampled<T, kCount>(logits, vocab, task, inverse, scan, &shared);
+        outcome.token = ChooseSampled<T, kCount>(logits, vocab, task, scan, &shared);
       }
       outcome.fed_logit = ToFloat(logits[outcome.token]);
     }

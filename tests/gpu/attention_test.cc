@@ -1,5 +1,6 @@
 #include <random>
 
+#include "tests/gpu/attention_reference.h"
 #include "tests/gpu/attention_scene.h"
 
 namespace plumbline::cuda {
