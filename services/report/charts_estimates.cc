@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -47,6 +48,39 @@ std::string SeriesClass(size_t index) {
 std::string PowerOfTen(double exponent) {
   if (exponent >= -4 && exponent <= 3) return absl::StrFormat("%.10g", std::pow(10, exponent));
   return absl::StrFormat("1e%.0f", exponent);
+}
+
+void PlanDot(SvgPlot& plot, const v1::PlanResult& plan) {
+  const char* dot = plan.recommended()        ? "dot-recommended"
+                    : plan.recovery_on_test() ? "dot"
+                                              : "dot-hollow";
+  plot.Dot(plan.memory_vs_target(), plan.recovery().estimate(), dot,
+           absl::StrCat(plan.name(), ": recovery ", IntervalText(plan.recovery()), ", memory ",
+                        RatioText(plan.memory_vs_target())),
+           plan.recommended() ? 7 : 4.5);
+}
+
+// Their numbers in the table; plans whose dots lie on each other share one label.
+std::vector<std::pair<const v1::PlanResult*, std::string>> PlanLabels(
+    const SvgPlot& plot, const std::vector<const v1::PlanResult*>& plans) {
+  constexpr double kSamePlace = 9;  // pixels
+  std::vector<std::pair<const v1::PlanResult*, std::string>> labels;
+  const auto apart = [&plot](const v1::PlanResult& a, const v1::PlanResult& b) {
+    return std::max(
+        std::abs(plot.PixelX(a.memory_vs_target()) - plot.PixelX(b.memory_vs_target())),
+        std::abs(plot.PixelY(a.recovery().estimate()) - plot.PixelY(b.recovery().estimate())));
+  };
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const auto near = std::find_if(labels.begin(), labels.end(), [&](const auto& label) {
+      return apart(*label.first, *plans[i]) < kSamePlace;
+    });
+    if (near == labels.end()) {
+      labels.emplace_back(plans[i], absl::StrCat(i + 1));
+    } else {
+      absl::StrAppend(&near->second, ", ", i + 1);
+    }
+  }
+  return labels;
 }
 
 }  // namespace
@@ -150,18 +184,13 @@ std::string PlansChart(const v1::Report& report, int width) {
   }
   plot.AxisX(ticks, labels, "KV memory against the target");
   plot.RuleY(0, "limit");
-  for (size_t i = 0; i < shown.size(); ++i) {
-    const v1::PlanResult& plan = *shown[i];
-    const double x = plan.memory_vs_target();
-    plot.WhiskerY(x, std::max(low, plan.recovery().low()), plan.recovery().high(), "whisker");
-    const char* dot = plan.recommended()        ? "dot-recommended"
-                      : plan.recovery_on_test() ? "dot"
-                                                : "dot-hollow";
-    plot.Dot(x, plan.recovery().estimate(), dot,
-             absl::StrCat(plan.name(), ": recovery ", IntervalText(plan.recovery()), ", memory ",
-                          RatioText(x)),
-             plan.recommended() ? 7 : 4.5);
-    plot.Text(x, plan.recovery().estimate(), absl::StrCat(i + 1), "note", "start", 8, -5);
+  for (const v1::PlanResult* plan : shown) {
+    plot.WhiskerY(plan->memory_vs_target(), std::max(low, plan->recovery().low()),
+                  plan->recovery().high(), plan->recovery_on_test() ? "whisker" : "whisker faint");
+  }
+  for (const v1::PlanResult* plan : shown) PlanDot(plot, *plan);
+  for (const auto& [plan, label] : PlanLabels(plot, shown)) {
+    plot.Text(plan->memory_vs_target(), plan->recovery().estimate(), label, "note", "start", 8, -5);
   }
   return plot.Finish("Recovery of refusals against KV memory for each plan, with 95% intervals");
 }

@@ -53,14 +53,7 @@ std::string KvErrorFigure(const v1::Report& report) {
 
 std::string LayerSection(const v1::Report& report) {
   if (report.layers_size() == 0 && report.kv_errors_size() == 0) return "";
-  std::string critical;
-  for (uint32_t layer : report.critical_layers()) absl::StrAppend(&critical, " ", layer);
-  std::string html = "<h2>Which layers</h2>\n";
-  if (report.layers_size() > 0) {
-    html += Paragraph(critical.empty() ? std::string("No layer is critical by itself.")
-                                       : absl::StrCat("Pattern: ", PatternText(report.pattern()),
-                                                      ". Critical layers:", critical, "."));
-  }
+  std::string html = absl::StrCat("<h2>Which layers</h2>\n", Paragraph(CriticalLayers(report)));
   html += Figure(
       FlipsByLayerChart(report), FlipsByLayerChart(report, kChartNarrow),
       FlipsByLayerLegend(report),

@@ -12,6 +12,7 @@ namespace plumbline {
 std::string ModeMeaning(v1::FailureMode mode);
 
 std::string SweepSample(const v1::Report& report);
+std::string CriticalLayers(const v1::Report& report);
 std::string LayerSample(const v1::Report& report);
 std::string KvErrorSample(const v1::Report& report);
 std::string ChannelSample(const v1::Report& report);

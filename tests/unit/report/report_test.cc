@@ -268,7 +268,9 @@ TEST(SampleTest, EveryPictureSaysOnHowManyPromptsItStands) {
   EXPECT_THAT(html, HasSubstr("n = 24 a layer. 1 layer that stood out ran 33 further prompts, so "
                               "that n = 57 there (72 were planned, the split has no more)"));
   EXPECT_THAT(html, HasSubstr("Filled: on n = 92 of split test, of which the target flips 14."));
-  EXPECT_THAT(html, HasSubstr("n = 49 refused prompts for each row."));
+  EXPECT_THAT(html, HasSubstr("n = 49 refused prompts for each row. No layer is critical; this "
+                              "one has the most flips."));
+  EXPECT_THAT(html, HasSubstr("Layer 3 comes closest: 9 of 57, p "));
   report.mutable_study()->mutable_diagnose()->set_confirm_prompts(33);
   EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false), Not(HasSubstr("were planned")));
 }
@@ -283,6 +285,17 @@ TEST(FirstScreenTest, TellsWhatTheModeMeansAndWhatElseTheTargetChanges) {
   EXPECT_THAT(html, HasSubstr("<b>multi-layer dilution</b><span>no single layer is to blame"));
   EXPECT_THAT(html, HasSubstr("14 of 100; 6 more become degenerate; the other way, 28 of 114 "
                               "answers become refusals"));
+}
+
+TEST(PlansChartTest, PlansAtOnePlaceShareALabel) {
+  v1::Report report = SampleReport();
+  for (const double recovery : {0.8, 0.1}) {
+    *report.add_plans() = report.plans(0);
+    report.mutable_plans(report.plans_size() - 1)->mutable_recovery()->set_estimate(recovery);
+  }
+  const std::string chart = PlansChart(report);
+  EXPECT_THAT(chart, HasSubstr(">1, 2</text>"));
+  EXPECT_THAT(chart, HasSubstr(">3</text>"));
 }
 
 TEST(ModeTest, ABreakdownUnderAllLayersIsNotPassedOver) {
