@@ -48,10 +48,32 @@ std::vector<StepRun> Scheduler::NextStep() {
   return runs;
 }
 
-bool Scheduler::Fits(const SequenceNeed& need, int64_t wave_rows) const {
+bool Scheduler::Fits(const SequenceNeed& need, int64_t wave_rows, int64_t limit) const {
   return static_cast<int>(running_.size()) < options_.max_running &&
          reserved_bytes_ + need.kv_bytes <= options_.kv_pool_bytes &&
-         (wave_rows == 0 || wave_rows + need.prompt_rows <= options_.wave_rows);
+         (wave_rows == 0 || wave_rows + need.prompt_rows <= limit);
+}
+
+// How many prompt rows the next step takes: as many as there is room for, or fewer where they would
+// open a chunk and leave much of it empty. Idle room is as much waste as empty rows, so that from a
+// quarter of it on no prompt waits.
+int64_t Scheduler::PromptRows() const {
+  const int64_t chunk = options_.chunk_rows;
+  const int64_t decoding = static_cast<int64_t>(running_.size());
+  const bool idle = 4 * (options_.max_running - decoding) >= options_.max_running;
+  if (chunk == 0 || idle) return options_.wave_rows;
+  const int64_t used = (decoding + chunk - 1) / chunk;
+  int64_t rows = 0, best = 0, sequences = decoding, bytes = reserved_bytes_;
+  for (const SequenceNeed& need : waiting_) {
+    bytes += need.kv_bytes;
+    if (++sequences > options_.max_running || bytes > options_.kv_pool_bytes) break;
+    if (rows > 0 && rows + need.prompt_rows > options_.wave_rows) break;
+    rows += need.prompt_rows;
+    const int64_t opened = (decoding + rows + chunk - 1) / chunk - used;
+    const int64_t empty = (used + opened) * chunk - decoding - rows;
+    if (opened == 0 || 8 * empty <= opened * chunk) best = rows;
+  }
+  return best;
 }
 
 // The waiting sequence of the candidate's prefix that shares the most layers.
@@ -98,6 +120,8 @@ void Scheduler::Lead(const SequenceNeed& need, Leading* leading) {
 }
 
 void Scheduler::AdmitWaiting(std::vector<StepRun>* runs) {
+  const int64_t limit = PromptRows();
+  if (limit == 0) return;
   int64_t wave_rows = 0;
   Leading leading;
   for (auto it = waiting_.begin(); it != waiting_.end();) {
@@ -107,7 +131,7 @@ void Scheduler::AdmitWaiting(std::vector<StepRun>* runs) {
     }
     auto chosen = LeadsPrefix(*it) ? Leader(it) : it;
     if (Waits(*chosen, leading)) chosen = it;
-    if (!Fits(*chosen, wave_rows)) return;
+    if (!Fits(*chosen, wave_rows, limit)) return;
     const auto next = chosen == it ? std::next(it) : it;
     Lead(*chosen, &leading);
     Admit(chosen, runs, &wave_rows);

@@ -28,6 +28,9 @@ struct SchedulerOptions {
   int max_running = 256;
   int64_t kv_pool_bytes = 0;
   int64_t wave_rows = 512;  // prompt rows that one step takes
+  // A device that computes whole chunks of rows, used or not; 0 = rows cost what they are. Prompts
+  // then wait for a step that they fill well, as long as few sequences' room lies idle.
+  int64_t chunk_rows = 0;
 };
 
 struct SequenceNeed {
@@ -77,7 +80,8 @@ class Scheduler {
     std::set<std::string> prefixes, stems;
   };
 
-  bool Fits(const SequenceNeed& need, int64_t wave_rows) const;
+  bool Fits(const SequenceNeed& need, int64_t wave_rows, int64_t limit) const;
+  int64_t PromptRows() const;
   Waiting::iterator Leader(Waiting::iterator candidate);
   bool Waits(const SequenceNeed& need, const Leading& leading) const;
   bool LeadsPrefix(const SequenceNeed& need) const;

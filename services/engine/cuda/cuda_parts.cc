@@ -143,6 +143,7 @@ SchedulerOptions SchedulerOptionsOf(const CudaForward& forward, const EngineOpti
   scheduler.max_running = options.max_running;
   scheduler.kv_pool_bytes = forward.pool_bytes();
   scheduler.wave_rows = cuda.wave_rows;
+  scheduler.chunk_rows = cuda.chunk_rows;
   return scheduler;
 }
 

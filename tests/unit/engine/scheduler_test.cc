@@ -201,5 +201,37 @@ TEST(SchedulerTest, EverySequenceIsServedUnderRandomTraffic) {
   }
 }
 
+TEST(SchedulerTest, PromptsWaitUntilTheyFillTheChunkThatTheyOpen) {
+  SchedulerOptions options = Options(/*max_running=*/16, /*pool=*/1000, /*wave=*/64);
+  options.chunk_rows = 16;
+  Scheduler scheduler(options);
+  for (uint64_t id = 0; id < 16; ++id) ASSERT_OK(scheduler.Add(Need(id, 4)));
+  EXPECT_EQ(scheduler.NextStep().size(), 16u);  // nothing runs yet: no one waits
+  for (uint64_t id = 100; id < 110; ++id) ASSERT_OK(scheduler.Add(Need(id, 6)));
+  ASSERT_OK(scheduler.Remove(0));
+  EXPECT_EQ(scheduler.NextStep().size(), 15u);  // one prompt would leave 11 of 16 rows empty
+  ASSERT_OK(scheduler.Remove(1));
+  EXPECT_EQ(scheduler.NextStep().size(), 14u);
+  ASSERT_OK(scheduler.Remove(2));
+  const auto step = scheduler.NextStep();  // 13 rows and 18 of prompts: one of 32 empty
+  ASSERT_EQ(step.size(), 16u);
+  EXPECT_TRUE(step.back().prompt);
+}
+
+TEST(SchedulerTest, PromptsThatFitTheChunkRideAlongAndMuchIdleRoomEndsTheWait) {
+  SchedulerOptions options = Options(/*max_running=*/16, /*pool=*/1000, /*wave=*/64);
+  options.chunk_rows = 16;
+  Scheduler scheduler(options);
+  for (uint64_t id = 0; id < 13; ++id) ASSERT_OK(scheduler.Add(Need(id, 1)));
+  EXPECT_EQ(scheduler.NextStep().size(), 13u);
+  ASSERT_OK(scheduler.Add(Need(100, 3)));
+  EXPECT_EQ(scheduler.NextStep().size(), 14u);  // 13 + 3 rows: no second chunk
+  ASSERT_OK(scheduler.Add(Need(101, 5)));
+  EXPECT_EQ(scheduler.NextStep().size(), 14u);  // would open one
+  ASSERT_OK(scheduler.Remove(0));
+  ASSERT_OK(scheduler.Remove(1));
+  EXPECT_EQ(scheduler.NextStep().size(), 13u);  // 12 run of 16: a quarter is idle
+}
+
 }  // namespace
 }  // namespace plumbline
