@@ -90,6 +90,7 @@ struct SequenceRequest {
   std::vector<int32_t> forced_tokens;      // feed these as the answer, report regret
   bool want_steps = false;                 // fill SequenceResult::steps
   bool want_logit_digest = false;          // SHA-256 over every step's logit bits
+  int first_top = 0;                       // most probable first answer tokens to report
   int score_from = -1;                     // >= 0: NLL of prompt tokens at index >= score_from
   std::vector<LayerIndex> capture_layers;  // prompt K, V, Q of these layers
   // Called with each new answer token; returns true when the verdict is final (the answer ends with
@@ -105,12 +106,20 @@ struct StepTrace {
   float regret = 0;  // max logit - logit of the token fed (forced runs)
 };
 
+struct TopToken {
+  int32_t token = 0;
+  float log_probability = 0;  // natural, of the softmax at temperature 1
+};
+
 struct SequenceResult {
   uint64_t id = 0;
   std::vector<int32_t> tokens;  // the answer without the stop token
   FinishReason finish_reason = FinishReason::kLength;
   std::vector<StepTrace> steps;
   std::string logit_digest;  // 64 hex, if wanted
+  // SequenceRequest::first_top of them, most probable first, ties by the lower id; whatever was
+  // forced. Empty where those logits are not finite.
+  std::vector<TopToken> first_top;
   double nll_sum = 0;        // nats, if score_from >= 0
   int64_t nll_tokens = 0;
   int64_t kv_elements = 0;            // K and V elements attended at the last step

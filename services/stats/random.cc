@@ -1,5 +1,6 @@
 #include "services/stats/random.h"
 
+#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -19,6 +20,23 @@ double PortableLog(double x) {
   const double log_mantissa = 2 * s + 2 * s * series;
   // ln 2 in two parts, the first with trailing zeros, keeps exponent * ln 2 exact to the last bit.
   return exponent * 0x1.62e42fee00000p-1 + (exponent * 0x1.a39ef35793c76p-33 + log_mantissa);
+}
+
+double PortableExp(double x) {
+  if (x < -700) return 0;
+  const double k = std::floor(x * std::numbers::log2e + 0.5);
+  // ln 2 in two parts: k times the first is exact.
+  const double r = (x - k * 0x1.62e42fee00000p-1) - k * 0x1.a39ef35793c76p-33;
+  static constexpr auto kInverseFactorials = [] {
+    std::array<double, 15> inverse{1};
+    for (size_t n = 1; n < inverse.size(); ++n) {
+      inverse[n] = inverse[n - 1] / static_cast<double>(n);
+    }
+    return inverse;
+  }();
+  double series = 0;  // |r| <= 0.35, so these terms leave less than 1e-18
+  for (int n = 14; n >= 0; --n) series = kInverseFactorials[n] + r * series;
+  return std::ldexp(series, static_cast<int>(k));
 }
 
 uint64_t CounterRng::Next() {

@@ -40,4 +40,8 @@ class CounterRng {
 // Precondition: x is positive, finite and normal.
 double PortableLog(double x);
 
+// e^x by range reduction and the power series; within 2 ulp, bit-equal everywhere. 0 below -700.
+// Precondition: x <= 0, not NaN.
+double PortableExp(double x);
+
 }  // namespace plumbline

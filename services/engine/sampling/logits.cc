@@ -1,11 +1,15 @@
 #include "services/engine/sampling/logits.h"
 
+#include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "services/common/digest.h"
 #include "services/engine/sampling/sampler.h"
+#include "services/stats/random.h"
 
 namespace plumbline {
 namespace {
@@ -50,6 +54,38 @@ double NegativeLogLikelihood(const float* logits, int vocab, float max, int32_t 
   return std::log(total) - (double{logits[target]} - max);
 }
 
+// Log probabilities are part of a result's digest on every device, and a GPU's numerics class says
+// nothing of the host's C library: so nothing here is left to it, and the order of summing is
+// fixed.
+std::vector<TopToken> MostProbable(const float* logits, int vocab, float max, int top) {
+  // A heap whose front is the worst kept: a later token of equal logit does not displace it.
+  const auto better = [logits](int32_t a, int32_t b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  };
+  std::vector<int32_t> kept;
+  for (int32_t i = 0; i < vocab; ++i) {
+    if (static_cast<int>(kept.size()) < top) {
+      kept.push_back(i);
+      std::push_heap(kept.begin(), kept.end(), better);
+    } else if (logits[i] > logits[kept.front()]) {
+      std::pop_heap(kept.begin(), kept.end(), better);
+      kept.back() = i;
+      std::push_heap(kept.begin(), kept.end(), better);
+    }
+  }
+  std::sort_heap(kept.begin(), kept.end(), better);
+  double total = 0;
+  for (int i = 0; i < vocab; ++i) total += PortableExp(double{logits[i]} - max);
+  const double log_total = PortableLog(total);
+  std::vector<TopToken> tokens;
+  for (const int32_t token : kept) {
+    const double log_probability = (double{logits[token]} - max) - log_total;
+    tokens.push_back(
+        {token, static_cast<float>(std::clamp(log_probability, double{-FLT_MAX}, 0.0))});
+  }
+  return tokens;
+}
+
 }  // namespace
 
 LogitOutcome ReadLogits(const float* logits, int vocab, const LogitTask& task) {
@@ -63,6 +99,9 @@ LogitOutcome ReadLogits(const float* logits, int vocab, const LogitTask& task) {
   FindTopTwo(logits, vocab, &outcome.trace);
   if (task.target >= 0) {
     outcome.nll = NegativeLogLikelihood(logits, vocab, outcome.trace.top1_logit, task.target);
+  }
+  if (task.top > 0) {
+    outcome.top = MostProbable(logits, vocab, outcome.trace.top1_logit, task.top);
   }
   if (task.choose) {
     outcome.token = task.forced >= 0 ? task.forced

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "services/engine/engine.h"
 
@@ -17,14 +18,16 @@ struct LogitTask {
   int32_t forced = -1;   // >= 0: this token is fed whatever the logits say
   int32_t target = -1;   // >= 0: report the likelihood of this token
   bool want_digest = false;
+  int top = 0;  // > 0: list that many of the most probable tokens
 };
 
 struct LogitOutcome {
   bool finite = true;  // false: nothing else is filled but the digest
   int32_t token = -1;  // chosen or forced
   StepTrace trace;
-  double nll = 0;      // nats, of `target`
-  std::string digest;  // SHA-256 (hex) of the row's float bits
+  double nll = 0;             // nats, of `target`
+  std::string digest;         // SHA-256 (hex) of the row's float bits
+  std::vector<TopToken> top;  // most probable first, ties by the lower id
 };
 
 LogitOutcome ReadLogits(const float* logits, int vocab, const LogitTask& task);

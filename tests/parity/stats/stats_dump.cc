@@ -14,6 +14,7 @@
 #include "services/stats/agreement.h"
 #include "services/stats/binomial.h"
 #include "services/stats/correlation.h"
+#include "services/stats/divergence.h"
 #include "services/stats/intervals.h"
 #include "services/stats/multiple_testing.h"
 #include "services/stats/paired_ratio.h"
@@ -63,6 +64,15 @@ Answer Correlate(const Arguments& a, bool ranks) {  // x..., then y...
   return Single(ranks ? SpearmanCorrelation(x, y) : PearsonCorrelation(x, y));
 }
 
+Answer DivergenceOf(const Arguments& a) {  // tokens of P, then token and log p of P's, of Q's
+  const auto size_p = static_cast<size_t>(a[0]);
+  std::vector<TokenLogProbability> p, q;
+  for (size_t i = 1; i + 1 < a.size(); i += 2) {
+    (p.size() < size_p ? p : q).push_back({static_cast<int32_t>(a[i]), a[i + 1]});
+  }
+  return Single(DivergenceLowerBound(p, q));
+}
+
 const std::map<std::string, std::function<Answer(const Arguments&)>>& Requests() {
   static const auto* const kRequests = new std::map<std::string,
                                                     std::function<Answer(const Arguments&)>>{
@@ -90,6 +100,7 @@ const std::map<std::string, std::function<Answer(const Arguments&)>>& Requests()
       {"pearson", [](const Arguments& a) { return Correlate(a, false); }},
       {"spearman", [](const Arguments& a) { return Correlate(a, true); }},
       {"ratio", RatioOf},
+      {"divergence", DivergenceOf},
   };
   return *kRequests;
 }

@@ -26,6 +26,21 @@ TEST(CounterRngTest, PortableLogStaysWithinTwoUlp) {
   EXPECT_EQ(PortableLog(1.0), 0.0);
 }
 
+TEST(CounterRngTest, PortableExpStaysWithinTwoUlp) {
+  CounterRng rng(4);
+  for (int i = 0; i < 200'000; ++i) {
+    const double x = -std::pow(10, 16 * rng.Uniform() - 13.2);
+    const double expected = std::exp(x);
+    if (x < -700) {
+      ASSERT_EQ(PortableExp(x), 0) << x;
+      continue;
+    }
+    const double ulp = expected - std::nextafter(expected, 0);
+    ASSERT_NEAR(PortableExp(x), expected, 2 * ulp) << x;
+  }
+  EXPECT_EQ(PortableExp(0.0), 1.0);
+}
+
 TEST(CounterRngTest, GammaHalfHasItsMeanAndVariance) {
   // Mean and variance of Gamma(a, 1) are both a. Six standard errors of 200,000 draws, fixed seed.
   constexpr int kDraws = 200'000;
