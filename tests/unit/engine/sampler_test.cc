@@ -1,7 +1,9 @@
 #include "services/engine/sampling/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -167,6 +169,50 @@ TEST(LogitsTest, LikelihoodIsThatOfTheSoftmax) {
   const std::vector<float> logits = {1, 2, 3};
   const double expected = std::log(std::exp(1) + std::exp(2) + std::exp(3)) - 3;
   EXPECT_NEAR(ReadLogits(logits.data(), 3, task).nll, expected, 1e-12);
+}
+
+TEST(LogitsTest, MostProbableTokensAreThoseOfTheSoftmaxInOrder) {
+  std::vector<float> logits(300);
+  for (int i = 0; i < 300; ++i) logits[i] = 6 * std::sin(static_cast<float>(i * i));
+  long double total = 0;
+  for (float x : logits) total += std::exp(static_cast<long double>(x));
+  std::vector<int32_t> order(300);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  for (int top : {1, 2, 32, 299, 300, 1000}) {
+    LogitTask task;
+    task.top = top;
+    const LogitOutcome outcome = ReadLogits(logits.data(), 300, task);
+    ASSERT_EQ(outcome.top.size(), static_cast<size_t>(std::min(top, 300)));
+    for (size_t i = 0; i < outcome.top.size(); ++i) {
+      EXPECT_EQ(outcome.top[i].token, order[i]);
+      EXPECT_FLOAT_EQ(outcome.top[i].log_probability,
+                      static_cast<float>(logits[order[i]] - std::log(total)));
+    }
+  }
+}
+
+TEST(LogitsTest, MostProbableTokensThatTieComeByTheLowerIdAndFillUpByIt) {
+  LogitTask task;
+  task.top = 3;
+  const std::vector<float> logits = {1, 2, 1, 2, 1, 1};
+  const LogitOutcome outcome = ReadLogits(logits.data(), 6, task);
+  ASSERT_EQ(outcome.top.size(), 3u);
+  EXPECT_EQ(outcome.top[0].token, 1);
+  EXPECT_EQ(outcome.top[1].token, 3);
+  EXPECT_EQ(outcome.top[2].token, 0);
+}
+
+TEST(LogitsTest, MostProbableTokensStayFiniteAtTheEndsOfTheRange) {
+  LogitTask task;
+  task.top = 2;
+  const std::vector<float> logits = {3e38f, -3e38f};
+  const LogitOutcome outcome = ReadLogits(logits.data(), 2, task);
+  EXPECT_EQ(outcome.top[0].log_probability, 0);
+  EXPECT_TRUE(std::isfinite(outcome.top[1].log_probability));
+  const std::vector<float> bad = {1, std::nanf("")};
+  EXPECT_TRUE(ReadLogits(bad.data(), 2, task).top.empty());
 }
 
 TEST(LogitsTest, DigestIsThatOfTheFloatBits) {
