@@ -1,5 +1,7 @@
 #include "services/cells/cells.h"
 
+#include <bit>
+
 #include "absl/strings/str_cat.h"
 #include "services/common/digest.h"
 
@@ -25,14 +27,24 @@ void AddDecoding(const v1::DecodingSettings& decoding, DigestBuilder* digest) {
       .Add("parse_special", static_cast<int>(decoding.parse_special()));
 }
 
+void AddBytes(uint32_t value, std::string* bytes) {
+  for (int shift = 0; shift < 32; shift += 8) {
+    bytes->push_back(static_cast<char>((value >> shift) & 0xff));
+  }
+}
+
 std::string TokenBytes(const v1::CellResult& result) {
   std::string bytes;
   bytes.reserve(static_cast<size_t>(result.token_ids_size()) * 4);
-  for (const int32_t token : result.token_ids()) {
-    const auto value = static_cast<uint32_t>(token);
-    for (int shift = 0; shift < 32; shift += 8) {
-      bytes.push_back(static_cast<char>((value >> shift) & 0xff));
-    }
+  for (const int32_t token : result.token_ids()) AddBytes(static_cast<uint32_t>(token), &bytes);
+  return bytes;
+}
+
+std::string FirstTokenBytes(const v1::CellResult& result) {
+  std::string bytes;
+  for (const v1::TokenProbability& first : result.first_tokens()) {
+    AddBytes(static_cast<uint32_t>(first.token()), &bytes);
+    AddBytes(std::bit_cast<uint32_t>(first.log_probability()), &bytes);
   }
   return bytes;
 }
@@ -54,8 +66,8 @@ std::string CellKey(const v1::CellSpec& spec) {
 }
 
 std::string ResultDigest(const v1::CellResult& result) {
-  return DigestBuilder("plumbline result/1")
-      .Add("cell_key", result.cell_key())
+  DigestBuilder digest("plumbline result/1");
+  digest.Add("cell_key", result.cell_key())
       .Add("status", result.status().code())
       .Add("token_ids", TokenBytes(result))
       .Add("text", result.text())
@@ -65,8 +77,10 @@ std::string ResultDigest(const v1::CellResult& result) {
       .Add("nll_sum", result.nll_sum())
       .Add("nll_tokens", absl::StrCat(result.nll_tokens()))
       .Add("kv_elements", absl::StrCat(result.kv_elements()))
-      .Add("kv_elements_quantized", absl::StrCat(result.kv_elements_quantized()))
-      .Finish();
+      .Add("kv_elements_quantized", absl::StrCat(result.kv_elements_quantized()));
+  // A result without them keeps the digest that it had before there were any.
+  if (result.first_tokens_size() > 0) digest.Add("first_tokens", FirstTokenBytes(result));
+  return digest.Finish();
 }
 
 std::string VerdictKey(const v1::CellResult& result, const std::string& judge,

@@ -16,7 +16,8 @@ namespace plumbline {
 std::string CellKey(const v1::CellSpec& spec);
 
 // SHA-256 over what is promised to be reproducible: cell key, status code, token ids, text, finish
-// reason, NLL bits, prompt digest, token and element counts; not worker, time or attempt.
+// reason, NLL bits, prompt digest, first tokens with the bits of their log probabilities, token and
+// element counts; not worker, time or attempt.
 std::string ResultDigest(const v1::CellResult& result);
 
 // Key of a verdict: token digest + text digest + finish reason + judge + judge version.

@@ -10,6 +10,9 @@
 namespace plumbline {
 namespace {
 
+// First tokens of an answer that a result keeps, in about 400 bytes.
+constexpr int kFirstTokens = 32;
+
 v1::FinishReason ToProto(FinishReason reason) {
   switch (reason) {
     case FinishReason::kEos:
@@ -58,6 +61,11 @@ v1::CellResult ToCellResult(const SequenceResult& result, const TextModel& text)
   proto.mutable_token_ids()->Add(result.tokens.begin(), result.tokens.end());
   proto.set_text(text.tokenizer->Decode(result.tokens, /*skip_special=*/true));
   proto.set_finish_reason(ToProto(result.finish_reason));
+  for (const TopToken& top : result.first_top) {
+    v1::TokenProbability* first = proto.add_first_tokens();
+    first->set_token(top.token);
+    first->set_log_probability(top.log_probability);
+  }
   proto.set_nll_sum(result.nll_sum);
   proto.set_nll_tokens(result.nll_tokens);
   proto.set_kv_elements(result.kv_elements);
@@ -87,6 +95,7 @@ absl::Status EngineCellExecutor::StartGenerate(const std::string& cell_key,
   PLUMB_ASSIGN_OR_RETURN(BuiltRequest built, BuildRequest(entry, InputOf(spec), calibrations_));
   const auto prompt_tokens = static_cast<uint32_t>(built.request.prompt_tokens.size());
   const std::string prompt_digest = TokenDigest(built.request.prompt_tokens);
+  built.request.first_top = kFirstTokens;
   std::shared_ptr<const TextModel> text = entry.text;
   auto finish = [this, cell_key, done, text, prompt_tokens, prompt_digest,
                  keep = std::move(built.calibrations)](absl::StatusOr<SequenceResult> result) {

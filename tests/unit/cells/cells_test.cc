@@ -3,9 +3,11 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include <cmath>
 #include <functional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -134,6 +136,10 @@ v1::CellResult SomeResult() {
   result.set_text("text");
   result.set_finish_reason(v1::FINISH_REASON_EOS);
   result.set_nll_sum(1.5);
+  for (const auto& [token, log_probability] : {std::pair(4, -0.25f), std::pair(9, -2.0f)}) {
+    result.add_first_tokens()->set_token(token);
+    result.mutable_first_tokens()->rbegin()->set_log_probability(log_probability);
+  }
   return result;
 }
 
@@ -146,6 +152,8 @@ TEST(ResultDigestTest, RunSpecificFieldsDoNotCountAndAllOthersDo) {
     v1::CellResult changed = original;
     if (field->name() == "status") {
       changed.mutable_status()->set_code(13);
+    } else if (field->name() == "first_tokens") {
+      changed.mutable_first_tokens(0)->set_token(8);
     } else if (field->is_repeated()) {
       changed.add_token_ids(7);
     } else {
@@ -154,6 +162,27 @@ TEST(ResultDigestTest, RunSpecificFieldsDoNotCountAndAllOthersDo) {
     const bool same = ResultDigest(changed) == ResultDigest(original);
     EXPECT_EQ(same, run_specific.contains(field->name())) << field->name();
   }
+}
+
+TEST(ResultDigestTest, EveryBitAndTheOrderOfFirstTokensCount) {
+  const v1::CellResult original = SomeResult();
+  v1::CellResult moved = original;
+  moved.mutable_first_tokens(1)->set_log_probability(std::nextafter(-2.0f, 0.0f));
+  EXPECT_NE(ResultDigest(moved), ResultDigest(original));
+  v1::CellResult swapped = original;
+  swapped.mutable_first_tokens()->SwapElements(0, 1);
+  EXPECT_NE(ResultDigest(swapped), ResultDigest(original));
+  v1::CellResult none = original;
+  none.clear_first_tokens();
+  EXPECT_NE(ResultDigest(none), ResultDigest(original));
+}
+
+// Stored by versions that knew no first tokens.
+TEST(ResultDigestTest, ResultWithoutFirstTokensKeepsItsDigest) {
+  v1::CellResult old = SomeResult();
+  old.clear_first_tokens();
+  // hashlib over the fields in the form of services/common/digest.h.
+  EXPECT_EQ(ResultDigest(old), "5a1aed65272877eaf220c7b80792a162ea2f23ec1d30860a247b67ef4e2e7d00");
 }
 
 TEST(VerdictKeyTest, DependsOnTheAnswerAndTheJudgeButNotOnTheCell) {
