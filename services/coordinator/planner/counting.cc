@@ -8,6 +8,7 @@
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/plan_text.h"
 #include "services/stats/binomial.h"
+#include "services/stats/divergence.h"
 #include "services/stats/intervals.h"
 #include "services/stats/multiple_testing.h"
 
@@ -79,6 +80,35 @@ void CountTokens(const std::vector<PromptOutcome>& outcomes, v1::ConditionResult
   const size_t n = divergences.size();
   r->set_median_first_divergence(
       static_cast<double>(divergences[(n - 1) / 2] + divergences[n / 2]) / 2);
+}
+
+std::vector<TokenLogProbability> FirstTokens(const JudgedCell& cell) {
+  std::vector<TokenLogProbability> tokens;
+  for (const v1::TokenProbability& first : cell.result.first_tokens()) {
+    tokens.push_back({.token = first.token(), .log_probability = first.log_probability()});
+  }
+  return tokens;
+}
+
+// Left out: cells that failed or are not finite, and results of versions that kept no first tokens.
+absl::Status SetFirstTokenKl(const std::vector<PromptOutcome>& outcomes, v1::ConditionResult* r) {
+  double sum = 0;
+  uint64_t prompts = 0;
+  for (const PromptOutcome& o : outcomes) {
+    if (o.cell->poisoned || o.baseline->poisoned) continue;
+    const std::vector<TokenLogProbability> p = FirstTokens(*o.baseline), q = FirstTokens(*o.cell);
+    if (p.empty() || q.empty()) continue;
+    const absl::StatusOr<double> divergence = DivergenceLowerBound(p, q);
+    if (!divergence.ok()) {
+      return Annotate(divergence.status(), absl::StrCat("first tokens of ", o.prompt->prompt_set(),
+                                                        "/", o.prompt->id()));
+    }
+    sum += *divergence;
+    ++prompts;
+  }
+  r->set_first_token_kl(prompts > 0 ? sum / static_cast<double>(prompts) : 0);
+  r->set_first_token_kl_prompts(prompts);
+  return absl::OkStatus();
 }
 
 absl::Status SetMemory(const StudyContext& context, v1::ConditionResult* r) {
@@ -179,6 +209,8 @@ absl::StatusOr<v1::ConditionResult> CountCondition(const StudyContext& context,
   r.set_prompts(condition.prompts_label);
   CountLabels(outcomes, &r);
   CountTokens(outcomes, &r);
+  // Noise is measured by verdicts; a replica's distribution would be one more number to explain.
+  if (condition.jitter_seed == 0) PLUMB_RETURN_IF_ERROR(SetFirstTokenKl(outcomes, &r));
   *r.mutable_flip_rate() = WilsonOf(r.flips(), r.baseline_refusals());
   *r.mutable_degenerate_rate() = WilsonOf(r.degenerate(), r.baseline_refusals());
   r.set_phase(PhaseOf(r.flip_rate()));

@@ -1,6 +1,8 @@
 // Counts on verdicts made by hand.
 #include "services/coordinator/planner/counting.h"
 
+#include <cmath>
+
 #include "absl/strings/str_cat.h"
 #include "services/coordinator/planner/plan_text.h"
 #include "services/coordinator/planner/selection.h"
@@ -105,6 +107,76 @@ TEST_F(Counting, AnswersDivergeAtTheFirstTokenThatDiffers) {
 TEST_F(Counting, NothingThatDiffersHasNoDivergence) {
   Given({{kRefuse, kRefuse}});
   EXPECT_EQ(Count().median_first_divergence(), -1);
+}
+
+JudgedCell WithFirstTokens(const std::vector<std::pair<int, double>>& probabilities) {
+  JudgedCell cell = Cell(kRefuse, {1, 2, 3});
+  for (const auto& [token, p] : probabilities) {
+    v1::TokenProbability* first = cell.result.add_first_tokens();
+    first->set_token(token);
+    first->set_log_probability(static_cast<float>(std::log(p)));
+  }
+  return cell;
+}
+
+TEST_F(Counting, FirstTokenDivergenceIsTheMeanOverPromptsThatBothSidesHave) {
+  Given({{kRefuse, kRefuse},
+         {kRefuse, kRefuse},
+         {kRefuse, kRefuse},
+         {kRefuse, kRefuse},
+         {kRefuse, kPoisoned}});
+  Put(0, "*:fp", WithFirstTokens({{7, 0.6}, {8, 0.3}}));
+  Put(0, kPlan, WithFirstTokens({{7, 0.3}, {9, 0.5}}));
+  Put(1, "*:fp", WithFirstTokens({{7, 0.75}, {8, 0.2}}));
+  Put(1, kPlan, WithFirstTokens({{7, 0.75}, {8, 0.2}}));
+  // One side alone, as where the other was stored by a version without them.
+  Put(2, "*:fp", WithFirstTokens({{7, 0.9}}));
+  Put(3, kPlan, WithFirstTokens({{7, 0.9}}));
+  JudgedCell failed = WithFirstTokens({{7, 0.01}});
+  failed.poisoned = true;
+  Put(4, "*:fp", WithFirstTokens({{7, 0.9}}));
+  Put(4, kPlan, failed);
+  const v1::ConditionResult r = Count();
+  EXPECT_EQ(r.first_token_kl_prompts(), 2u);
+  // scipy.stats.entropy([0.6, 0.4], [0.3, 0.7]) and 0.
+  EXPECT_NEAR(r.first_token_kl(), 0.19204199316179815 / 2, 1e-6);
+}
+
+TEST_F(Counting, FirstTokenDivergenceIsOfTheConditionFromTheBaseline) {
+  Given({{kRefuse, kRefuse}});
+  Put(0, "*:fp", WithFirstTokens({{7, 0.9}}));
+  Put(0, kPlan, WithFirstTokens({{7, 0.5}}));
+  // scipy.stats.entropy([0.9, 0.1], [0.5, 0.5]); turned round 0.5108.
+  EXPECT_NEAR(Count().first_token_kl(), 0.3680642071684971, 1e-6);
+}
+
+TEST_F(Counting, ResultsWithoutFirstTokensAreNotMeasured) {
+  Given({{kRefuse, kRefuse}, {kRefuse, kComply}});
+  EXPECT_EQ(Count().first_token_kl_prompts(), 0u);
+  EXPECT_EQ(Count().first_token_kl(), 0);
+}
+
+TEST_F(Counting, JitterReplicasHaveNoFirstTokenDivergence) {
+  Given({{kRefuse, kRefuse}});
+  CellFactory factory(context_);
+  const JudgedCell cell = WithFirstTokens({{7, 0.9}});
+  Put(0, "*:fp", cell);
+  results_.cells[factory.Generate(context_.prompts[0], kPlan, 3, "").value().key] = cell;
+  Condition condition{
+      .name = "x", .plan = kPlan, .prompts = AllPrompts(context_), .jitter_seed = 3};
+  ASSERT_OK_AND_ASSIGN(const v1::ConditionResult r,
+                       CountCondition(context_, results_, condition, true));
+  EXPECT_EQ(r.cells(), 1u);
+  EXPECT_EQ(r.first_token_kl_prompts(), 0u);
+}
+
+TEST_F(Counting, FirstTokensThatAreNoDistributionNameTheirPrompt) {
+  Given({{kRefuse, kRefuse}});
+  Put(0, "*:fp", WithFirstTokens({{7, 0.9}, {7, 0.05}}));
+  Put(0, kPlan, WithFirstTokens({{7, 0.9}}));
+  Condition condition{.name = "x", .plan = kPlan, .prompts = AllPrompts(context_)};
+  EXPECT_THAT(CountCondition(context_, results_, condition, true),
+              StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("p0")));
 }
 
 TEST_F(Counting, MissingResultIsAnErrorAndNotAZero) {
