@@ -189,7 +189,8 @@ class Block {
 };
 
 template <template <int, bool, bool> class Warp, int kHeadDim, bool kCapped>
-__global__ void __launch_bounds__(kAttentionThreads, kHeadDim <= 128 ? 3 : 2)
+__global__ void __launch_bounds__(kAttentionThreads,
+                                  Warp<kHeadDim, kCapped, false>::kBlocksPerMultiprocessor)
     AttentionKernel(const __grid_constant__ AttentionCall call) {
   extern __shared__ __align__(16) unsigned char bytes[];
   const Tile tile = FindTile(call, blockIdx.y);

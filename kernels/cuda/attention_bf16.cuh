@@ -37,6 +37,8 @@ template <int kHeadDim, bool kCapped, bool kExact>
 class Bf16Warp {
  public:
   using Element = __nv_bfloat16;
+  // As many as have registers for a page of keys and values on its way without spilling.
+  static constexpr int kBlocksPerMultiprocessor = kHeadDim <= 96 ? 4 : kHeadDim <= 128 ? 3 : 2;
   // Words of a query head in shared memory; the padding spreads heads over the banks.
   static constexpr int kQueryStride = kHeadDim / 2 + 16;
   static constexpr int kExtraSharedFloats = kColumns * kQueryStride;

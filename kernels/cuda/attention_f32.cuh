@@ -11,6 +11,7 @@ template <int kHeadDim, bool kCapped, bool kExact>
 class F32Warp {
  public:
   using Element = float;
+  static constexpr int kBlocksPerMultiprocessor = kHeadDim <= 128 ? 3 : 2;
   static constexpr int kExtraSharedFloats =
       kColumns * kHeadDim + kAttentionWarps * kPageTokens * kColumns;
 

@@ -150,13 +150,18 @@ void MeasureBandwidth() {
 }
 
 // `sequences` runs of `rows` rows each, the last of which sees `context` positions.
-void MeasureAttention(const char* name, int sequences, int rows, int context, int layers) {
+struct Heads {
+  int queries = kHeads, keys = kKvHeads, channels = kHeadDim;
+};
+
+void MeasureAttention(const char* name, int sequences, int rows, int context, int layers,
+                      Heads heads = {}) {
   Attention args;
   ModelDims& dims = args.dims;
   dims.layers = layers;
-  dims.heads = kHeads;
-  dims.kv_heads = kKvHeads;
-  dims.head_dim = kHeadDim;
+  dims.heads = heads.queries;
+  dims.kv_heads = heads.keys;
+  dims.head_dim = heads.channels;
   const int pages = (context + kPageTokens - 1) / kPageTokens, total_rows = sequences * rows;
   args.pool.page_elements = int64_t{layers} * 2 * dims.kv_dim() * kPageTokens;
   RandomBf16 pool(args.pool.page_elements * pages * sequences, 1);
@@ -178,13 +183,13 @@ void MeasureAttention(const char* name, int sequences, int rows, int context, in
       row_position[s * rows + i] = context - rows + i;
     }
   }
-  std::vector<float> angles(int64_t{context} * kHeadDim / 2, 0.7f);
+  std::vector<float> angles(int64_t{context} * heads.channels / 2, 0.7f);
   Uploaded<int32_t> d_table(table), d_row_run(row_run), d_row_position(row_position);
   Uploaded<int32_t> plan_rules(std::vector<int32_t>(2 * layers, 0));
   Uploaded<TensorRule> rules(std::vector<TensorRule>(1));
   Uploaded<Run> d_runs(runs);
   Uploaded<float> d_angles(angles);
-  args.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
+  args.scale = 1 / std::sqrt(static_cast<float>(heads.channels));
   args.step.max_rows = total_rows;
   args.step.max_runs = sequences + 1;
   args.step.max_pages = pages;
@@ -287,6 +292,8 @@ void MeasureAll(bool products) {
   MeasureAttention("attention, 256 sequences x 300", 256, 1, 300, 32);
   MeasureAttention("attention, 512 sequences x 300", 512, 1, 300, 32);
   MeasureAttention("attention, 256 sequences x 4096", 256, 1, 4096, 8);
+  MeasureAttention("attention, 28/4 heads of 128, 256 x 300", 256, 1, 300, 28, {28, 4, 128});
+  MeasureAttention("attention, 32/8 heads of 64, 256 x 300", 256, 1, 300, 16, {32, 8, 64});
   MeasureAttention("attention, 4 sequences x 300", 4, 1, 300, 32);
   MeasureAttention("attention, 4 prompts of 64", 4, 64, 64, 32);
   MeasureAttention("attention, 1 prompt of 1024", 1, 1024, 1024, 32);
