@@ -22,11 +22,18 @@ std::string FloorText(const v1::ConditionResult& condition) {
                       condition.above_floor() ? "" : " (not distinguishable)");
 }
 
+constexpr char kFirstToken[] = "first-token KL, nats";
+
+std::string FirstTokenText(const v1::ConditionResult& condition) {
+  return condition.first_token_kl_prompts() > 0 ? NumberText(condition.first_token_kl()) : "-";
+}
+
 const std::vector<std::string>& ConditionColumns() {
   static const auto* const columns = new std::vector<std::string>{
       "condition",    "flips",     "flip rate [95%]", "phase",        "degenerate",
       "reverse",      "set aside", "net shift p",     "p against 5%", "noise floor",
-      "KV quantized", "KV memory", "first change",    "plan",         "warnings"};
+      "KV quantized", "KV memory", "first change",    kFirstToken,    "plan",
+      "warnings"};
   return *columns;
 }
 
@@ -59,6 +66,7 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
           PercentText(c.quantized_share()),
           RatioText(c.memory_vs_fp()),
           c.median_first_divergence() < 0 ? "-" : NumberText(c.median_first_divergence()),
+          FirstTokenText(c),
           c.plan(),
           absl::StrJoin(c.warnings(), "; ")};
 }
@@ -142,12 +150,12 @@ Table FloorTable(const v1::Report& report) {
 }
 
 Table PlanTable(const v1::Report& report) {
-  Table table{
-      "plans",
-      "Plans compared",
-      {"#", "name", "verdict", "validation flips", "test flips", "recovery [95%]", "on",
-       "recovery (paper)", "KV memory", "perplexity", "harmless refused", "plan", "why not"},
-      {}};
+  Table table{"plans",
+              "Plans compared",
+              {"#", "name", "verdict", "validation flips", "test flips", "recovery [95%]", "on",
+               "recovery (paper)", "KV memory", "perplexity", "harmless refused", kFirstToken,
+               "plan", "why not"},
+              {}};
   table.note_column = static_cast<int>(table.columns.size()) - 1;
   int number = 0;
   for (const v1::PlanResult& plan : report.plans()) {
@@ -169,7 +177,8 @@ Table PlanTable(const v1::Report& report) {
          RatioText(plan.memory_vs_target()),
          utility.has_perplexity() ? RatioText(utility.perplexity_ratio()) : "-",
          utility.harmless() > 0 ? Share(utility.harmless_refused(), utility.harmless()) : "not run",
-         plan.plan(), PlanNote(plan)});
+         FirstTokenText(plan.test().cells() > 0 ? plan.test() : plan.validation()), plan.plan(),
+         PlanNote(plan)});
   }
   return table;
 }

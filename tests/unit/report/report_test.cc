@@ -249,6 +249,43 @@ TEST(ConditionTableTest, WarningsStandBelowTheirRow) {
               HasSubstr("<summary>warnings</summary>2 cells kept failing"));
 }
 
+size_t ColumnOf(const Table& table, const std::string& name) {
+  const auto found = std::find(table.columns.begin(), table.columns.end(), name);
+  EXPECT_NE(found, table.columns.end()) << name;
+  return static_cast<size_t>(found - table.columns.begin());
+}
+
+TEST(FirstTokenTest, TablesTellADivergenceOfZeroFromNone) {
+  v1::Report report = SampleReport();
+  report.mutable_sweep(0)->set_first_token_kl_prompts(100);
+  report.mutable_sweep(1)->set_first_token_kl_prompts(98);
+  report.mutable_sweep(1)->set_first_token_kl(0.12345);
+  const Table sweep = SweepTable(report);
+  const size_t column = ColumnOf(sweep, "first-token KL, nats");
+  EXPECT_EQ(sweep.rows[0][column], "0");
+  EXPECT_EQ(sweep.rows[1][column], "-");  // the target
+  EXPECT_EQ(sweep.rows[2][column], "0.123");
+  EXPECT_THAT(CsvTable(sweep), HasSubstr("0.123"));
+  // A study of older results shows no empty column.
+  EXPECT_THAT(HtmlTable(sweep), HasSubstr("first-token KL"));
+  EXPECT_THAT(HtmlTable(SweepTable(SampleReport())), Not(HasSubstr("first-token KL")));
+}
+
+TEST(FirstTokenTest, PlanShowsItsTestPromptsOnceTheyRan) {
+  v1::Report report = SampleReport();
+  v1::PlanResult* plan = report.mutable_plans(0);
+  const size_t column = ColumnOf(PlanTable(report), "first-token KL, nats");
+  EXPECT_EQ(PlanTable(report).rows[0][column], "-");
+  *plan->mutable_validation() = Condition("validation", 3, 60);
+  plan->mutable_validation()->set_first_token_kl_prompts(60);
+  plan->mutable_validation()->set_first_token_kl(0.5);
+  EXPECT_EQ(PlanTable(report).rows[0][column], "0.5");
+  *plan->mutable_test() = Condition("test", 3, 90);
+  plan->mutable_test()->set_first_token_kl_prompts(90);
+  plan->mutable_test()->set_first_token_kl(0.25);
+  EXPECT_EQ(PlanTable(report).rows[0][column], "0.25");
+}
+
 TEST(SampleTest, EveryPictureSaysOnHowManyPromptsItStands) {
   v1::Report report = SampleReport();
   *report.mutable_baseline() = Condition("baseline", 0, 100);
