@@ -53,6 +53,8 @@ ModelStep::Places::Places(const ModelStepOptions& options) {
   logits = carver.Take(chunk * dims.vocab * element);
   outcomes = carver.Take(rows * int64_t{sizeof(cuda::SampleOutcome)});
   product_workspace = carver.Take(kProductWorkspace);
+  attention_workspace = carver.Take(cuda::AttentionWorkspaceBytes(
+      dims, static_cast<int>(rows), static_cast<int>(options.max_positions)));
   bytes = carver.total();
 }
 
@@ -71,7 +73,6 @@ absl::StatusOr<std::unique_ptr<ModelStep>> ModelStep::Create(const ModelStepOpti
       cudaMemsetAsync(step->memory_.data(), 0, static_cast<size_t>(step->places_.bytes), stream),
       "a step's memory"));
   PLUMB_RETURN_IF_ERROR(step->CreateProducts());
-  PLUMB_RETURN_IF_ERROR(step->ReserveAttention(options.limits.chunk_rows, options.max_positions));
   return step;
 }
 
@@ -118,22 +119,6 @@ std::string ModelStep::algorithms() const {
   return text;
 }
 
-// Graphs hold the old address, so they go with it.
-absl::Status ModelStep::ReserveAttention(int rows, int64_t context) {
-  const int64_t bytes =
-      cuda::AttentionWorkspaceBytes(options_.dims, rows, static_cast<int>(context));
-  if (bytes <= attention_workspace_.bytes()) return absl::OkStatus();
-  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(stream_), "waiting for a step"));
-  for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
-  graphs_.clear();
-  attention_workspace_ = DeviceBuffer();
-  PLUMB_ASSIGN_OR_RETURN(
-      attention_workspace_,
-      DeviceBuffer::Create(
-          bytes, absl::StrCat("attention of ", rows, " rows over ", context, " positions")));
-  return absl::OkStatus();
-}
-
 cuda::StepTables ModelStep::Tables(int chunks) const {
   const StepLayout layout(options_.limits, chunks);
   const auto table = [&](int64_t offset) { return memory_.at(places_.blob + offset); };
@@ -162,7 +147,6 @@ absl::Status ModelStep::StartBody(const void* blob, int chunks, int64_t longest,
                                   const BodyHooks& hooks) {
   const StepLayout layout(options_.limits, chunks);
   const int context = ContextBound(longest, options_.max_positions);
-  PLUMB_RETURN_IF_ERROR(ReserveAttention(layout.rows, context));
   PLUMB_RETURN_IF_ERROR(
       CudaStatus(cudaMemcpyAsync(memory_.at(places_.blob), blob, static_cast<size_t>(layout.bytes),
                                  cudaMemcpyHostToDevice, stream_),
@@ -315,7 +299,7 @@ cudaError_t ModelStep::LaunchAttentionPart(int layer, int context, const cuda::S
   attention.exact_keys = memory_.at(places_.exact_keys);
   attention.exact_values = memory_.at(places_.exact_values);
   attention.out = memory_.at(places_.attended);
-  attention.workspace = attention_workspace_.data();
+  attention.workspace = memory_.at(places_.attention_workspace);
   attention.max_context = context;
   return cuda::LaunchAttention(attention, stream_);
 }

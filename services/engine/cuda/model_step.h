@@ -65,7 +65,7 @@ struct BodyHooks {
 
 class ModelStep {
  public:
-  // Bytes of GPU memory that Create takes, the workspace of attention over long contexts apart.
+  // Bytes of GPU memory that Create takes.
   static int64_t BytesNeeded(const ModelStepOptions& options);
   // `weights` outlives it. InvalidArgument: no product of these sizes.
   static absl::StatusOr<std::unique_ptr<ModelStep>> Create(const ModelStepOptions& options,
@@ -97,13 +97,13 @@ class ModelStep {
     explicit Places(const ModelStepOptions& options);
     int64_t blob, tokens, fed, hidden, normed, qkv, attended, projected, exact_keys, exact_values;
     int64_t gate_up, activated, gathered, head_normed, logits, outcomes, product_workspace;
+    int64_t attention_workspace;
     int64_t bytes;
   };
   enum Product { kQkv, kAttentionOut, kGateUp, kDown, kHead, kProductCount };
 
   ModelStep(const ModelStepOptions& options, const CudaWeights* weights, cudaStream_t stream);
   absl::Status CreateProducts();
-  absl::Status ReserveAttention(int rows, int64_t context);
   absl::Status LaunchBody(int chunks, int context, const BodyHooks& hooks);
   absl::Status LaunchInputs(int layer, int64_t before, int64_t rows, const BodyHooks& hooks);
   absl::Status LaunchBlock(int layer, int64_t rows, int context, const cuda::StepTables& tables,
@@ -122,7 +122,7 @@ class ModelStep {
   const CudaWeights* const weights_;
   const cudaStream_t stream_;
   StepSources sources_;
-  DeviceBuffer memory_, attention_workspace_;
+  DeviceBuffer memory_;
   cublasLtHandle_t cublas_ = nullptr;
   std::array<std::unique_ptr<cuda::Linear>, kProductCount> products_;
   std::map<std::pair<int, int>, cudaGraphExec_t> graphs_;  // by chunks and context
