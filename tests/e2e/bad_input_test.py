@@ -31,7 +31,7 @@ PROMPT_FILES = {
     "bytes.txt": (b"fine\n\xff\xfe broken\n", ["bytes.txt"]),
     "nul.txt": (b"a\x00b\n", ["nul.txt"]),
     "sheet.xlsx": (b"PK\x03\x04", ["sheet.xlsx"]),
-    "long.txt": (b"word " * 4000, ["20018", "1024"]),
+    "long.txt": (b"word " * 4000, ["prompt 'long-", "20018", "1024"]),
 }
 
 # plan -> what its message must hold

@@ -1,4 +1,7 @@
-"""Ctrl-C on a study that runs by itself: everything stops, and the printed command ends the study."""
+"""Ctrl-C leaves a study: one that runs by itself stops and goes on with the printed command, one that
+waits for a model which no worker has says so at once and stays until it is cancelled. An idle cluster
+is gone within a second.
+"""
 import json
 import os
 import re
@@ -6,7 +9,7 @@ import signal
 import subprocess
 import time
 
-from cluster import PLUMB, Study, alive, await_true, children, end, run, say, workplace
+from cluster import PLUMB, Cluster, Study, alive, await_true, children, end, run, say, workplace
 
 
 def finished(experiment, data):
@@ -14,8 +17,47 @@ def finished(experiment, data):
     return sum("finish_reason" in json.loads(line).get("result", {}) for line in listed)
 
 
+def check_wrong_model(folder):
+    cluster = Cluster(os.path.join(folder, "served"), os.path.join(folder, "models"), workers=1)
+    try:
+        asked = time.monotonic()
+        study = Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta")
+        try:
+            await_true(lambda: "To end it: plumb cancel" in study.output(), 10, "word of what it waits for")
+            seconds = time.monotonic() - asked
+            study.process.send_signal(signal.SIGINT)
+            code = study.process.wait(20)
+        finally:
+            end(study.process)
+        output = study.output()
+        assert code == 130, f"exit {code}\n{output}"
+        assert "'tiny-chta'" in output and "offer tiny-chat (" in output, output
+        stored = cluster.query("SELECT message FROM experiments")[0][0]
+        assert stored in output and "offer tiny-chat (" in stored, (stored, output)
+        cancel = re.search(r"plumb (cancel \S+ --coordinator \S+)$", output, re.MULTILINE).group(1)
+        assert "cancelled" in run(*cancel.split()).stdout
+        say(f"a model that no worker has: told after {seconds:.1f} s: {stored}")
+        stop_idle(cluster)
+    finally:
+        end(cluster.process)
+
+
+def stop_idle(cluster):
+    """A cluster without work is gone within a second; a busy machine gets some more."""
+    services = list(children(cluster.process.pid))
+    asked = time.monotonic()
+    cluster.process.send_signal(signal.SIGINT)
+    code = cluster.process.wait(30)
+    seconds = time.monotonic() - asked
+    left = [pid for pid in services if alive(pid)]
+    assert code == 0 and len(services) == 6 and not left, (code, services, left)
+    say(f"an idle cluster of {len(services)} services stopped in {seconds:.2f} s")
+    assert seconds < 2.5
+
+
 def main():
     with workplace() as folder:
+        check_wrong_model(folder)
         data = os.path.join(folder, "data")
         study = Study("custom", "--model", os.path.join(folder, "models", "tiny"), "--data", data,
                       "--kv", "*:fp", "--kv", "*:int4.asym.token", "--kv", "*:int3.sym.tensor",
