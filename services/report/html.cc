@@ -133,7 +133,9 @@ std::string PlanSection(const v1::Report& report) {
              absl::StrCat("Recovery = 1 - flips(plan)/flips(target) with 95% interval; the numbers "
                           "are those of the table. Chosen on validation prompts, confirmed on test "
                           "prompts. ",
-                          PlanSample(report))),
+                          PlanSample(report),
+                          " The table's recovery (paper) compares refusal rates; answers that "
+                          "become refusals count there too, so that it can exceed 100%.")),
       HtmlTable(PlanTable(report)));
 }
 
