@@ -1,88 +1,155 @@
+#include <algorithm>
+
 #include "kernels/cuda/kv_write.h"
-#include "kernels/cuda/kv_write_tensor.cuh"
+#include "kernels/cuda/kv_write_held.cuh"
 
 namespace plumbline::cuda {
 namespace {
 
-constexpr int kRowThreads = 128;
+constexpr int kMaxRowThreads = 1024;
 constexpr int kRunThreads = 256;
+constexpr int kRunBlocks = 528;
 constexpr int64_t kMaxSharedBytes = 227 * 1024;
 constexpr int kMaxTileRows = 8;
 
-// Block (row, tensor): a row that stands alone.
+// A row of the step by way of shared memory. Of rows that share statistics only the noise and the
+// copies for the prompt's own attention are made here, and those that stay as they are.
 template <typename T>
-__global__ void __launch_bounds__(kRowThreads, 8) WriteRows(KvWrite args) {
-  extern __shared__ float4 shared[];
-  const int row = blockIdx.x;
-  const bool value = blockIdx.y != 0;
-  const int run_index = args.step.row_run[row];
-  if (run_index < 0) return;
-  const Run& run = args.step.runs[run_index];
-  if (args.layer < run.start_layer) return;
-  const RunTensor<T> tensor{args, run, RuleOf<T>(args, run, value), value};
-  if (tensor.rows_together()) return;
-  const int channels = tensor.channels();
-  const SetScratch s = CarveScratch(reinterpret_cast<float*>(shared), channels, 1, false);
-  const int position = run.first_position + (row - run.first_row);
+__device__ __forceinline__ void WriteTileRow(const RunTensor<T>& tensor, int position,
+                                             const SetScratch& s) {
   tensor.LoadStepRow(position, s.tile);
   __syncthreads();
   if (tensor.is_exact()) {
     tensor.CopyRow(position, s.tile, tensor.turns(), tensor.ExactRow(position));
+    __syncthreads();
   }
-  if (tensor.rule.fp || position < tensor.rule.sink || position >= tensor.quantized_end()) {
-    return tensor.StoreRaw(position, s.tile);
-  }
+  if (!tensor.quantizes(position)) return tensor.StoreRaw(position, s.tile);
+  if (tensor.rows_together()) return;
   if (tensor.quantizes_turned()) {
-    __syncthreads();
-    TurnRow<T>(s.tile, channels, tensor.head_dim(), tensor.angles(position));
-    __syncthreads();
-  } else if (tensor.is_exact()) {
+    TurnRow<T>(s.tile, tensor.channels(), tensor.head_dim(), tensor.angles(position));
     __syncthreads();
   }
-  QuantizeTileRow<T>(tensor.rule, tensor.Tables(), tensor.head_dim(), channels, s);
+  QuantizeTileRow<T>(tensor.rule, tensor.Tables(), tensor.head_dim(), tensor.channels(), s);
   tensor.StoreQuantized(position, s.tile);
 }
 
-// The run's own rows: noise, exact copies, and those that stay as they are.
+// The same with the row in registers; `pack` is the thread's part of it.
 template <typename T>
-__device__ void WriteRawRows(const RunTensor<T>& tensor, const SetScratch& s) {
-  const int begin = tensor.quantized_begin();
-  const int end = tensor.quantized_end();
-  const bool untouched = tensor.run.jitter_seed == 0 && !tensor.is_exact();
-  for (int p = tensor.run.first_position; p < tensor.end(); ++p) {
-    const bool quantized = p >= begin && p < end;
-    if (untouched && quantized) continue;
-    tensor.LoadStepRow(p, s.tile);
+__device__ __forceinline__ void WriteHeldRow(const RunTensor<T>& tensor, int position, GroupFit fit,
+                                             Pack<T> pack, const HeldAngles<T>& angles,
+                                             const SetScratch& s) {
+  const int head_dim = tensor.head_dim();
+  HeldRow<T> row;
+  row.channel = threadIdx.x * Pack<T>::kSize;
+  row.present = row.channel < tensor.channels();
+  if (tensor.run.jitter_seed != 0 && row.present) {
+    JitterPack(JitterKey(tensor.run.jitter_seed, tensor.args.layer, position, tensor.value),
+               row.channel, &pack);
+    StorePack(tensor.StepRow(position) + row.channel, pack);
+  }
+  Unpack(pack, row.x);
+  if (tensor.is_exact()) {
+    HeldRow<T> exact = row;
+    if (tensor.turns()) Turn(angles, head_dim, s.tile, &exact);
+    if (row.present) StorePack(tensor.ExactRow(position) + row.channel, PackOf(exact));
     __syncthreads();
-    if (tensor.is_exact()) tensor.CopyRow(p, s.tile, tensor.turns(), tensor.ExactRow(p));
-    if (!quantized) tensor.StoreRaw(p, s.tile);
-    __syncthreads();
+  }
+  const bool quantizes = tensor.quantizes(position);
+  if (quantizes && tensor.rows_together()) return;
+  if (!quantizes && tensor.keeps_raw() && position >= tensor.rule.sink && row.present) {
+    const int32_t page = tensor.PageOf(tensor.args.step.raw_pages, position);
+    StorePack(tensor.InPage(page, position, row.channel), pack);
+  }
+  const int32_t page = tensor.PageOf(tensor.args.step.pages, position);
+  const bool turned_first = quantizes && tensor.quantizes_turned();
+  if (turned_first) Turn(angles, head_dim, s.tile, &row);
+  if (quantizes) QuantizeHeld(tensor, fit, s.partial, &row);
+  if (tensor.turns() && !turned_first) Turn(angles, head_dim, s.tile, &row);
+  if (row.present) StorePack(tensor.InPage(page, position, row.channel), PackOf(row));
+}
+
+// Block (row, tensor). What does not depend on the row's run is loaded first.
+template <typename T>
+__global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
+  extern __shared__ float4 shared[];
+  const int step_row = blockIdx.x;
+  const bool value = blockIdx.y != 0;
+  const int head_dim = args.dims.head_dim;
+  const int channels = args.dims.kv_dim();
+  const int channel = threadIdx.x * Pack<T>::kSize;
+  const int run_index = args.step.row_run[step_row];
+  const int position = args.step.row_position[step_row];
+  if (run_index < 0) return;
+  Pack<T> pack = {};
+  HeldAngles<T> angles = {};
+  if (channel < channels) {
+    pack = LoadPack(static_cast<const T*>(args.qkv) + int64_t{step_row} * args.dims.qkv_dim() +
+                    args.dims.q_dim() + (value ? channels : 0) + channel);
+    if (!value) LoadAngles(AnglesOf(args.rope, head_dim, position), channel, head_dim, &angles);
+  }
+  const Run run = args.step.runs[run_index];
+  if (args.layer < run.start_layer) return;
+  const TensorRule rule = RuleOf(args, run, value);
+  const RunTensor<T> tensor{args, run, rule, value};
+  const SetScratch s = CarveScratch(reinterpret_cast<float*>(shared), channels, 1, false);
+  const GroupFit fit = rule.fp ? GroupFit::kBlock : FitOf(rule, head_dim, Pack<T>::kSize);
+  if (fit != GroupFit::kNone && channels <= static_cast<int>(blockDim.x) * Pack<T>::kSize) {
+    WriteHeldRow(tensor, position, fit, pack, angles, s);
+  } else {
+    WriteTileRow(tensor, position, s);
   }
 }
 
-// Block (run, tensor): rows that share statistics, and rows that leave a window.
+// Rows that share statistics, and rows of earlier steps that leave their window.
 template <typename T>
-__global__ void __launch_bounds__(kRunThreads) WriteRuns(KvWrite args, int tile_rows) {
-  extern __shared__ float4 shared[];
-  const bool value = blockIdx.y != 0;
-  const Run& run = args.step.runs[blockIdx.x];
-  if (run.rows == 0 || args.layer < run.start_layer) return;
-  RunTensor<T> tensor{args, run, RuleOf<T>(args, run, value), value};
+__device__ bool HasRunWork(const RunTensor<T>& tensor) {
+  if (tensor.args.layer < tensor.run.start_layer) return false;
+  return tensor.releases_rows() ||
+         (tensor.rows_together() && tensor.quantized_begin() < tensor.quantized_end());
+}
+
+template <typename T>
+__device__ void WriteRun(RunTensor<T> tensor, const SetScratch& s) {
   const bool together = tensor.rows_together();
-  if (!together && !tensor.releases_rows()) return;
-  const int channels = tensor.channels();
-  const SetScratch s = CarveScratch(reinterpret_cast<float*>(shared), channels, tile_rows, true);
-  if (together) WriteRawRows(tensor, s);
   const int begin = tensor.quantized_begin();
-  const int end =
-      together ? tensor.quantized_end() : min(tensor.quantized_end(), run.first_position);
-  int set = max(1, end - begin);
-  if (!together) set = 1;
-  if (together && tensor.rule.scope == RuleScope::kWindow) set = tensor.rule.window_flush;
+  int end = tensor.quantized_end();
+  int set = end - begin;
+  if (tensor.rule.scope == RuleScope::kWindow) set = tensor.rule.window_flush;
+  if (!together) {
+    end = min(end, tensor.run.first_position);
+    set = 1;
+  }
   const SetTables tables = tensor.Tables();
   for (int t = begin; t < end; t += set) {
-    QuantizeSet<T>(tensor.rule, tables, tensor.head_dim(), channels, t, min(t + set, end), s,
+    QuantizeSet<T>(tensor.rule, tables, tensor.head_dim(), tensor.channels(), t, t + set, s,
                    tensor);
+  }
+}
+
+// Each block looks after every gridDim.x-th pair of run and tensor: most have nothing to do here.
+template <typename T>
+__global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int tile_rows) {
+  extern __shared__ float4 shared[];
+  const SetScratch s =
+      CarveScratch(reinterpret_cast<float*>(shared), args.dims.kv_dim(), tile_rows, true);
+  const int items = 2 * args.step.max_runs;
+  for (int base = blockIdx.x; base < items; base += gridDim.x * blockDim.x) {
+    const int mine = base + static_cast<int>(threadIdx.x * gridDim.x);
+    bool work = false;
+    if (mine < items && args.step.runs[mine / 2].rows > 0) {
+      const Run& run = args.step.runs[mine / 2];
+      const bool value = mine % 2 != 0;
+      work = HasRunWork(RunTensor<T>{args, run, RuleOf(args, run, value), value});
+    }
+    if (!__syncthreads_or(work)) continue;
+    for (int t = 0; t < static_cast<int>(blockDim.x); ++t) {
+      const int item = base + t * static_cast<int>(gridDim.x);
+      if (item >= items) break;
+      if (!__syncthreads_or(work && static_cast<int>(threadIdx.x) == t)) continue;
+      const Run& run = args.step.runs[item / 2];
+      const bool value = item % 2 != 0;
+      WriteRun(RunTensor<T>{args, run, RuleOf(args, run, value), value}, s);
+    }
   }
 }
 
@@ -103,10 +170,13 @@ cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   cudaError_t error = AllowShared(WriteRows<T>, row_bytes);
   if (error == cudaSuccess) error = AllowShared(WriteRuns<T>, run_bytes);
   if (error != cudaSuccess) return error;
-  WriteRows<T><<<dim3(args.step.max_rows, 2), kRowThreads, row_bytes, stream>>>(args);
+  const int packs = (channels / Pack<T>::kSize + 31) / 32 * 32;
+  const int row_threads = std::min(packs, kMaxRowThreads);
+  WriteRows<T><<<dim3(args.step.max_rows, 2), row_threads, row_bytes, stream>>>(args);
   error = cudaPeekAtLastError();
   if (error != cudaSuccess) return error;
-  WriteRuns<T><<<dim3(args.step.max_runs, 2), kRunThreads, run_bytes, stream>>>(args, tile_rows);
+  const int blocks = std::min(2 * args.step.max_runs, kRunBlocks);
+  WriteRuns<T><<<blocks, kRunThreads, run_bytes, stream>>>(args, tile_rows);
   return cudaPeekAtLastError();
 }
 

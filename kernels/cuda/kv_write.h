@@ -21,15 +21,16 @@ struct KvWrite {
   void* exact_values = nullptr;  // [max_rows, kv_dim]
 };
 
-// Two launches: rows whose quantization stands alone (fp, token, group, fp8, frozen), a block a row
-// and tensor; then runs whose statistics cross rows, a block a run and tensor. Recordable.
+// Two launches: every row, a block a row and tensor, quantized where it stands alone (fp, token,
+// group, fp8, frozen); then runs whose statistics cross rows and rows that leave a window, a block
+// a run and tensor. Recordable.
 cudaError_t LaunchKvWrite(const KvWrite& args, cudaStream_t stream);
 
 // For tests and for captures: the device's functions on plain arrays, as kernels/quantize.h has
 // them. rows: device, [tokens, channels] of dtype, quantized and dequantized in place.
 // codes: device, [tokens, lanes] or null; scale, zero: device, as ParameterCount says, or null.
 cudaError_t LaunchQuantizeRows(Dtype dtype, int channels, int head_dim, const TensorRule& rule,
-                               int64_t tokens, void* rows, uint8_t* codes, float* scale, float* zero,
-                               cudaStream_t stream);
+                               int64_t tokens, void* rows, uint8_t* codes, float* scale,
+                               float* zero, cudaStream_t stream);
 
 }  // namespace plumbline::cuda

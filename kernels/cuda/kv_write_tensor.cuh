@@ -40,6 +40,11 @@ struct RunTensor {
   }
   __device__ int quantized_end() const { return rule.fp ? 0 : QuantizedEnd(rule, end()); }
 
+  // Of a row of this step.
+  __device__ bool quantizes(int position) const {
+    return !rule.fp && position >= rule.sink && position < quantized_end();
+  }
+
   // Whether parameters frozen by the prompt are not known yet, and this run settles them.
   __device__ bool settles_frozen() const {
     return rule.scope == RuleScope::kPrompt && run.first_position <= rule.sink && end() > rule.sink;
@@ -172,7 +177,6 @@ struct RunTensor {
   }
 };
 
-template <typename T>
 __device__ inline const TensorRule& RuleOf(const KvWrite& args, const Run& run, bool value) {
   const int64_t at = (int64_t{run.plan} * args.dims.layers + args.layer) * 2 + value;
   return args.step.rules[args.step.plan_rules[at]];

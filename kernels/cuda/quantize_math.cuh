@@ -206,8 +206,9 @@ __device__ inline Quantized RoundTripInt(Levels levels, float x, float s, float 
   return {back, static_cast<uint8_t>(FloatBits(q + kRoundMagic))};
 }
 
+// A call, not inlined: it is long, and a kernel's instructions must be fetched too.
 template <QuantCode kCode, bool kRound>
-__device__ inline Quantized RoundTripFp8(bool torch_cast, float x, float s) {
+__device__ __noinline__ Quantized RoundTripFp8(bool torch_cast, float x, float s) {
   const float t = R<kRound>(Divide(x, s));
   uint8_t code;
   float decoded;
@@ -219,6 +220,38 @@ __device__ inline Quantized RoundTripFp8(bool torch_cast, float x, float s) {
     decoded = FloatFromE5m2(code);
   }
   return {R<kRound>(WithHostNan(decoded * s, decoded, s)), code};
+}
+
+// Calls run(f) with the round trip f(value, parameters) that the spec asks for, so that what
+// differs between formats is decided once and not for every value.
+template <bool kRound, typename Run>
+__device__ inline void WithRoundTrip(const QuantSpec& spec, Run run) {
+  const bool torch_cast = spec.fp8_torch_cast;
+  if (spec.code == QuantCode::kFp8E4m3) {
+    return run([=](float x, Parameters p) {
+      return RoundTripFp8<QuantCode::kFp8E4m3, kRound>(torch_cast, x, p.scale);
+    });
+  }
+  if (spec.code == QuantCode::kFp8E5m2) {
+    return run([=](float x, Parameters p) {
+      return RoundTripFp8<QuantCode::kFp8E5m2, kRound>(torch_cast, x, p.scale);
+    });
+  }
+  const Levels levels = LevelsOf(spec);
+  switch (spec.symmetry) {
+    case QuantSymmetry::kSym:
+      return run([=](float x, Parameters p) {
+        return RoundTripInt<QuantSymmetry::kSym, kRound>(levels, x, p.scale, p.zero);
+      });
+    case QuantSymmetry::kAsym:
+      return run([=](float x, Parameters p) {
+        return RoundTripInt<QuantSymmetry::kAsym, kRound>(levels, x, p.scale, p.zero);
+      });
+    case QuantSymmetry::kAffine:
+      return run([=](float x, Parameters p) {
+        return RoundTripInt<QuantSymmetry::kAffine, kRound>(levels, x, p.scale, p.zero);
+      });
+  }
 }
 
 }  // namespace plumbline::cuda

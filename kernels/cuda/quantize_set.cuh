@@ -153,8 +153,10 @@ __device__ void RoundTripLanes(const TensorRule& rule, const SetTables& tables, 
     }
     const int begin = rule.groups == 1 ? 0 : rule.group_begin[g];
     const int end = rule.groups == 1 ? rule.lanes : rule.group_begin[g + 1];
+#pragma unroll 1
     for (int lane = begin + team.rank; lane < end; lane += team.size) {
       float* x = s.tile + ChannelOf(rule, lane);
+#pragma unroll 1
       for (int r = 0; r < rows; ++r) {
         const Quantized q = one(x[r * channels], p);
         x[r * channels] = rule.hadamard ? q.value : RoundTo<T>(q.value);
@@ -167,48 +169,17 @@ __device__ void RoundTripLanes(const TensorRule& rule, const SetTables& tables, 
   __syncthreads();
 }
 
-template <typename T, bool kRound>
-__device__ void RoundTripRounded(const TensorRule& rule, const SetTables& tables, int channels,
-                                 int first_row, int rows, const SetScratch& s) {
-  const auto run = [&](auto one) {
-    RoundTripLanes<T>(rule, tables, channels, first_row, rows, s, one);
-  };
-  const bool torch_cast = rule.spec.fp8_torch_cast;
-  if (rule.spec.code == QuantCode::kFp8E4m3) {
-    return run([=](float x, Parameters p) {
-      return RoundTripFp8<QuantCode::kFp8E4m3, kRound>(torch_cast, x, p.scale);
-    });
-  }
-  if (rule.spec.code == QuantCode::kFp8E5m2) {
-    return run([=](float x, Parameters p) {
-      return RoundTripFp8<QuantCode::kFp8E5m2, kRound>(torch_cast, x, p.scale);
-    });
-  }
-  const Levels levels = LevelsOf(rule.spec);
-  switch (rule.spec.symmetry) {
-    case QuantSymmetry::kSym:
-      return run([=](float x, Parameters p) {
-        return RoundTripInt<QuantSymmetry::kSym, kRound>(levels, x, p.scale, p.zero);
-      });
-    case QuantSymmetry::kAsym:
-      return run([=](float x, Parameters p) {
-        return RoundTripInt<QuantSymmetry::kAsym, kRound>(levels, x, p.scale, p.zero);
-      });
-    case QuantSymmetry::kAffine:
-      return run([=](float x, Parameters p) {
-        return RoundTripInt<QuantSymmetry::kAffine, kRound>(levels, x, p.scale, p.zero);
-      });
-  }
-}
-
 // Values are rounded to the element, unless a rotation follows.
 template <typename T>
 __device__ void RoundTripTile(const TensorRule& rule, const SetTables& tables, int channels,
                               int first_row, int rows, const SetScratch& s) {
+  const auto run = [&](auto one) {
+    RoundTripLanes<T>(rule, tables, channels, first_row, rows, s, one);
+  };
   if (RoundsEveryOperation(rule.spec)) {
-    RoundTripRounded<T, true>(rule, tables, channels, first_row, rows, s);
+    WithRoundTrip<true>(rule.spec, run);
   } else {
-    RoundTripRounded<T, false>(rule, tables, channels, first_row, rows, s);
+    WithRoundTrip<false>(rule.spec, run);
   }
 }
 
@@ -224,8 +195,8 @@ __device__ inline void WriteParameters(const TensorRule& rule, const SetTables& 
 
 // One row that lies in the tile.
 template <typename T>
-__device__ void QuantizeTileRow(const TensorRule& rule, const SetTables& tables, int head_dim,
-                                int channels, const SetScratch& s) {
+__device__ __forceinline__ void QuantizeTileRow(const TensorRule& rule, const SetTables& tables,
+                                                int head_dim, int channels, const SetScratch& s) {
   if (rule.hadamard) HadamardTile<T, false>(rule, head_dim, channels, 1, s.tile);
   if (tables.known_scale == nullptr) {
     const bool min_max = UsesZero(rule.spec);
