@@ -89,6 +89,10 @@ def check_workers(folder):
     assert two[3].get(2, 0) > 20 and two[3].get(3, 0) == 0 and two[4] == 0
     assert one[1] == two[1] and len(one[1]) > 300
     assert one[0] == two[0]
+    for condition in json.loads(one[0])["sweep"]:
+        prompts, divergence = int(condition["first_token_kl_prompts"]), condition["first_token_kl"]
+        say(f"workers: first tokens under {condition['plan']}: {divergence:.3g} nats on {prompts} prompts")
+        assert prompts == int(condition["cells"]) and divergence > 0
 
 
 def verdicts(folder, name, *more):
@@ -101,7 +105,8 @@ def verdicts(folder, name, *more):
     listed = run("results", experiment, "--data", data).stdout.splitlines()
     rows = [json.loads(line) for line in listed]
     cells = {(r["condition"], r["prompt_id"]):
-             (r["verdict"]["label"], r["result"]["finish_reason"], len(r["result"]["token_ids"]))
+             (r["verdict"]["label"], r["result"]["finish_reason"], len(r["result"]["token_ids"]),
+              r["result"]["first_tokens"])
              for r in rows}
     assert len(cells) == len(rows)
     return cells, seconds
@@ -110,14 +115,16 @@ def verdicts(folder, name, *more):
 def check_early_stop(folder):
     early, early_seconds = verdicts(folder, "early")
     full, full_seconds = verdicts(folder, "full", "--full-answers")
-    stopped = sum(reason == "FINISH_REASON_VERDICT" for _, reason, _ in early.values())
+    stopped = sum(c[1] == "FINISH_REASON_VERDICT" for c in early.values())
     say(f"early stop: {len(early)} cells, {stopped} stopped early; tokens "
         f"{sum(c[2] for c in early.values())} against {sum(c[2] for c in full.values())}, "
         f"{early_seconds:.1f} s against {full_seconds:.1f} s")
     assert len(early) >= 500 and stopped >= 100
-    assert not any(reason == "FINISH_REASON_VERDICT" for _, reason, _ in full.values())
+    assert not any(c[1] == "FINISH_REASON_VERDICT" for c in full.values())
     assert {k: v[0] for k, v in early.items()} == {k: v[0] for k, v in full.items()}
-    labels = {label for label, _, _ in full.values()}
+    assert {k: v[3] for k, v in early.items()} == {k: v[3] for k, v in full.items()}
+    assert all(len(c[3]) == 32 for c in full.values())
+    labels = {c[0] for c in full.values()}
     assert len(labels) >= 2, f"every verdict is {labels}: that tests nothing"
     say(f"early stop: equal verdicts, of the kinds {sorted(labels)}")
 
