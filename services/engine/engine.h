@@ -120,7 +120,7 @@ struct SequenceResult {
   // SequenceRequest::first_top of them, most probable first, ties by the lower id; whatever was
   // forced. Empty where those logits are not finite.
   std::vector<TopToken> first_top;
-  double nll_sum = 0;        // nats, if score_from >= 0
+  double nll_sum = 0;  // nats, if score_from >= 0
   int64_t nll_tokens = 0;
   int64_t kv_elements = 0;            // K and V elements attended at the last step
   int64_t kv_elements_quantized = 0;  // of them, held quantized
