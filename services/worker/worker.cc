@@ -25,6 +25,8 @@ constexpr uint32_t kDefaultDrainSeconds = 20;
 constexpr uint32_t kDefaultMaxRunning = 256;
 constexpr uint32_t kDefaultKvPoolMib = 4096;
 constexpr uint32_t kMaxGpus = 1024;
+// Holds the states of about 80 prompts of 64 tokens of a model of 8 billion parameters.
+constexpr int64_t kGpuPrefixBytes = int64_t{2} << 30;
 
 std::string RandomHex() {
   std::random_device random;
@@ -89,6 +91,7 @@ absl::StatusOr<EngineOptions> EngineOptionsOf(const v1::WorkerConfig& config, bo
   const uint32_t default_pool = on_gpu ? 0 : kDefaultKvPoolMib;
   options.kv_pool_bytes = int64_t{config.kv_pool_mib() == 0 ? default_pool : config.kv_pool_mib()}
                           << 20;
+  if (on_gpu) options.prefix_cache_bytes = kGpuPrefixBytes;
   return options;
 }
 

@@ -101,17 +101,22 @@ int64_t WriteBundle(const std::string& dir, int layers) {
   const std::string config_json = ConfigJson(layers);
   std::ofstream(dir + "/config.json") << config_json;
   const std::string zeros(64, '0');  // digests are not looked at here
-  std::vector<std::string> files = {absl::StrCat("\"config.json\":{\"sha256\":\"", zeros,
-                                                 "\",\"bytes\":", config_json.size(), "}")};
-  std::string digests = absl::StrCat("config.json\n", zeros, "\n");
+  std::vector<std::string> files;
+  std::string digests;
   int64_t bytes = 0;
-  for (int i = 0; i < kShards; ++i) {
-    const std::string name = absl::StrCat("model-", i, ".safetensors");
+  const auto list = [&](const std::string& name, int64_t size) {
     files.push_back(
-        absl::StrCat("\"", name, "\":{\"sha256\":\"", zeros, "\",\"bytes\":", sizes[i], "}"));
+        absl::StrCat("\"", name, "\":{\"sha256\":\"", zeros, "\",\"bytes\":", size, "}"));
     absl::StrAppend(&digests, name, "\n", zeros, "\n");
-    bytes += sizes[i];
-  }
+    bytes += size;
+  };
+  // In the order of their names, as the model's digest has them.
+  std::ofstream(dir + "/chat_format.json") << "{}";
+  std::ofstream(dir + "/tokenizer.json") << "{}";
+  list("chat_format.json", 2);
+  list("config.json", static_cast<int64_t>(config_json.size()));
+  for (int i = 0; i < kShards; ++i) list(absl::StrCat("model-", i, ".safetensors"), sizes[i]);
+  list("tokenizer.json", 2);
   std::ofstream(dir + "/manifest.json")
       << absl::StrCat(R"({"format":"plumbline-bundle/1","name":"bench","source":"random",)",
                       R"("license":"none","files":{)", absl::StrJoin(files, ","),

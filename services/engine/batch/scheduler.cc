@@ -54,14 +54,13 @@ bool Scheduler::Fits(const SequenceNeed& need, int64_t wave_rows, int64_t limit)
          (wave_rows == 0 || wave_rows + need.prompt_rows <= limit);
 }
 
-// How many prompt rows the next step takes: as many as there is room for, or fewer where they would
-// open a chunk and leave much of it empty. Idle room is as much waste as empty rows, so that from a
-// quarter of it on no prompt waits.
+// How many prompt rows the next step takes: what fills the chunks that it opens. Where nothing
+// does, or only little of what waits, prompts wait, unless a quarter of the sequences' room lies
+// idle: that is as much waste as empty rows.
 int64_t Scheduler::PromptRows() const {
   const int64_t chunk = options_.chunk_rows;
+  if (chunk == 0) return options_.wave_rows;
   const int64_t decoding = static_cast<int64_t>(running_.size());
-  const bool idle = 4 * (options_.max_running - decoding) >= options_.max_running;
-  if (chunk == 0 || idle) return options_.wave_rows;
   const int64_t used = (decoding + chunk - 1) / chunk;
   int64_t rows = 0, best = 0, sequences = decoding, bytes = reserved_bytes_;
   for (const SequenceNeed& need : waiting_) {
@@ -73,7 +72,8 @@ int64_t Scheduler::PromptRows() const {
     const int64_t empty = (used + opened) * chunk - decoding - rows;
     if (opened == 0 || 8 * empty <= opened * chunk) best = rows;
   }
-  return best;
+  const bool idle = 4 * (options_.max_running - decoding) >= options_.max_running;
+  return idle && 2 * best < rows ? rows : best;
 }
 
 // The waiting sequence of the candidate's prefix that shares the most layers.

@@ -33,10 +33,11 @@ absl::Status CheckOptions(const EngineOptions& options, const CudaOptions& cuda)
                      " and ", cuda.wave_rows));
   }
   int devices = 0;
-  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaGetDeviceCount(&devices), "looking for a GPU"));
+  PLUMB_RETURN_IF_ERROR(Annotate(CudaStatus(cudaGetDeviceCount(&devices), "looking for a GPU"),
+                                 "no GPU can be used here; mend its driver or use the device cpu"));
   if (cuda.device < 0 || cuda.device >= devices) {
-    return absl::UnavailableError(
-        absl::StrCat("there is no GPU ", cuda.device, ": this machine has ", devices));
+    return absl::UnavailableError(absl::StrCat("there is no GPU ", cuda.device,
+                                               ": this machine has ", devices, ", counted from 0"));
   }
   return absl::OkStatus();
 }
