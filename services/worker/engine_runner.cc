@@ -16,6 +16,7 @@ void AddStats(const EngineStats& from, EngineStats* to) {
   to->steps += from.steps;
   to->prompt_tokens += from.prompt_tokens;
   to->decoded_tokens += from.decoded_tokens;
+  to->reused_rows += from.reused_rows;
   to->padded_slots += from.padded_slots;
   to->matmul_seconds += from.matmul_seconds;
   to->attention_seconds += from.attention_seconds;
@@ -24,14 +25,17 @@ void AddStats(const EngineStats& from, EngineStats* to) {
 }
 
 EngineStats Difference(const EngineStats& after, const EngineStats& before) {
-  return {after.steps - before.steps,
-          after.prompt_tokens - before.prompt_tokens,
-          after.decoded_tokens - before.decoded_tokens,
-          after.padded_slots - before.padded_slots,
-          after.matmul_seconds - before.matmul_seconds,
-          after.attention_seconds - before.attention_seconds,
-          after.quantize_seconds - before.quantize_seconds,
-          after.other_seconds - before.other_seconds};
+  EngineStats added;
+  added.steps = after.steps - before.steps;
+  added.prompt_tokens = after.prompt_tokens - before.prompt_tokens;
+  added.decoded_tokens = after.decoded_tokens - before.decoded_tokens;
+  added.reused_rows = after.reused_rows - before.reused_rows;
+  added.padded_slots = after.padded_slots - before.padded_slots;
+  added.matmul_seconds = after.matmul_seconds - before.matmul_seconds;
+  added.attention_seconds = after.attention_seconds - before.attention_seconds;
+  added.quantize_seconds = after.quantize_seconds - before.quantize_seconds;
+  added.other_seconds = after.other_seconds - before.other_seconds;
+  return added;
 }
 
 }  // namespace

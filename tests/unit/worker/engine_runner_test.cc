@@ -36,6 +36,12 @@ class FakeEngine final : public Engine {
   }
   absl::StatusOr<std::vector<SequenceResult>> Step() override {
     ++stats_.decoded_tokens;
+    stats_.reused_rows += 2;
+    stats_.padded_slots += 3;
+    stats_.matmul_seconds += 4;
+    stats_.attention_seconds += 5;
+    stats_.quantize_seconds += 6;
+    stats_.other_seconds += 7;
     if (state_->fail_step.exchange(false)) return absl::InternalError("broken step");
     std::vector<SequenceResult> results;
     if (!state_->finish) return results;
@@ -96,6 +102,33 @@ TEST_F(EngineRunnerTest, RefusedRequestFailsAloneAndLeavesNothingActive) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("empty prompt")));
   EXPECT_OK(Run("m1"));
   while (runner_.active() != 0) std::this_thread::yield();
+}
+
+TEST_F(EngineRunnerTest, EveryStepsOwnCountsAreObserved) {
+  std::promise<EngineStats> observed;
+  EngineRunner runner(
+      [this](const EngineOptions&) -> absl::StatusOr<std::unique_ptr<Engine>> {
+        return std::unique_ptr<Engine>(std::make_unique<FakeEngine>(&state_));
+      },
+      EngineOptions(), /*max_loaded=*/1,
+      [&, first = true](const EngineStats& added, double) mutable {
+        if (!first) observed.set_value(added);
+        first = false;
+      });
+  for (int i = 0; i < 2; ++i) {
+    std::promise<void> done;
+    runner.Submit(Entry("m1"), Request(),
+                  [&done](const absl::StatusOr<SequenceResult>&) { done.set_value(); });
+    done.get_future().wait();
+  }
+  const EngineStats second = observed.get_future().get();
+  EXPECT_EQ(second.decoded_tokens, 1);
+  EXPECT_EQ(second.reused_rows, 2);
+  EXPECT_EQ(second.padded_slots, 3);
+  EXPECT_EQ(second.matmul_seconds, 4);
+  EXPECT_EQ(second.attention_seconds, 5);
+  EXPECT_EQ(second.quantize_seconds, 6);
+  EXPECT_EQ(second.other_seconds, 7);
 }
 
 TEST_F(EngineRunnerTest, FailedStepFailsItsSequencesAndTheEngineIsLoadedAnew) {
