@@ -72,6 +72,7 @@ __device__ __forceinline__ void WriteHeldRow(const RunTensor<T>& tensor, int pos
 template <typename T>
 __global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
   extern __shared__ float4 shared[];
+  cudaTriggerProgrammaticLaunchCompletion();
   const int step_row = blockIdx.x;
   const bool value = blockIdx.y != 0;
   const int head_dim = args.dims.head_dim;
@@ -141,6 +142,8 @@ __global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int ti
       const bool value = mine % 2 != 0;
       work = HasRunWork(RunTensor<T>{args, run, RuleOf(args, run, value), value});
     }
+    // Started while WriteRows ran; what follows, and the next kernel, need its results.
+    cudaGridDependencySynchronize();
     if (!__syncthreads_or(work)) continue;
     for (int t = 0; t < static_cast<int>(blockDim.x); ++t) {
       const int item = base + t * static_cast<int>(gridDim.x);
@@ -175,9 +178,18 @@ cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   WriteRows<T><<<dim3(args.step.max_rows, 2), row_threads, row_bytes, stream>>>(args);
   error = cudaPeekAtLastError();
   if (error != cudaSuccess) return error;
-  const int blocks = std::min(2 * args.step.max_runs, kRunBlocks);
-  WriteRuns<T><<<blocks, kRunThreads, run_bytes, stream>>>(args, tile_rows);
-  return cudaPeekAtLastError();
+  // May start before WriteRows ends: see cudaGridDependencySynchronize.
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(std::min(2 * args.step.max_runs, kRunBlocks));
+  config.blockDim = dim3(kRunThreads);
+  config.dynamicSmemBytes = run_bytes;
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, WriteRuns<T>, args, tile_rows);
 }
 
 }  // namespace

@@ -3,12 +3,13 @@
 #
 #   quantize_planted.sh build FOLDER   FOLDER as "run_on_device.sh pack" leaves it, with the built
 #                                      library gpu_quantize_checks; needs nvcc, no GPU
-#   quantize_planted.sh test FOLDER    needs a GPU
+#   quantize_planted.sh test FOLDER [NAME...]   all or those named; needs a GPU
 set -euo pipefail
-[[ $# -eq 2 ]] || { sed -n '2,6p' "$0" >&2; exit 64; }
+[[ $# -ge 2 ]] || { sed -n '2,6p' "$0" >&2; exit 64; }
 mode=$1
 folder=$(realpath "$2")
 root=$(realpath "$(dirname "$0")/../..")
+shift 2
 
 # plant NAME FILE FROM TO [NVCC-FLAG]: builds the kernels with FROM in FILE of kernels/cuda replaced.
 plant() {
@@ -36,7 +37,7 @@ build() {
     "kTensorUnchangedBelow = 1e-8f"
   plant half_up quantize_math.cuh "return (value + kRoundMagic) - kRoundMagic" \
     "return floorf(value + 0.5f)"
-  plant fp8_levels quantize_math.cuh "return kE4m3Max" "return 447.0f"
+  plant fp8_rounding quantize_math.cuh "R<kRound>(Divide(x, s))" "Divide(x, s)"
   plant infinity quantize_math.cuh "!IsFiniteBits(FloatBits(x)) || " ""
   plant sink kv_write_tensor.cuh "!rule.fp && position >= rule.sink" \
     "!rule.fp && position > rule.sink"
@@ -55,7 +56,7 @@ check() {
   [[ $(basename "$program") == none ]] && want=passed
   PLUMB_GPU_SMALL=1 LD_LIBRARY_PATH=$folder/lib "$program" >"$log" 2>&1 && outcome=passed
   grep -q SKIPPED "$log" && outcome=skipped
-  echo "$(basename "$program"): $outcome, as it $([[ $outcome == "$want" ]] || echo 'not ')should:" \
+  echo "$(basename "$program"): $outcome, as it should$([[ $outcome == "$want" ]] || echo ' not'):" \
     "$(grep -c '^\[  FAILED  \].* ms)' "$log") of its 5 tests failed"
   rm "$log"
   [[ $outcome == "$want" ]]
@@ -65,7 +66,8 @@ case $mode in
   build) build ;;
   test)
     failed=0
-    for program in "$folder"/planted/*; do check "$program" || failed=1; done
+    [[ $# -gt 0 ]] || set -- $(ls "$folder/planted")
+    for name in "$@"; do check "$folder/planted/$name" || failed=1; done
     exit $failed
     ;;
   *) exit 64 ;;
