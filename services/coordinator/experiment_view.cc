@@ -43,9 +43,31 @@ absl::Status AddStages(Store* store, const StudyLogic& logic, const ExperimentRe
   return absl::OkStatus();
 }
 
+// `left`: cells of the stage without a result.
+absl::Status AddRate(Store* store, const ModelDirectory& directory, absl::Time now,
+                     const ExperimentRecord& record, uint64_t left, v1::Experiment* out) {
+  // `updated` is when this stage began, or when the study last went on after a wait within it.
+  const bool whole = record.updated >= now - kRateWindow;
+  const absl::Time since = whole ? record.updated : now - kRateWindow;
+  PLUMB_ASSIGN_OR_RETURN(const uint64_t recent,
+                         store->CountResultsSince(record.id, record.stage_index, since));
+  if (recent < kFewestForARate || now <= since) return absl::OkStatus();
+  const double seconds = absl::ToDoubleSeconds(now - since);
+  out->set_cells_per_second(static_cast<double>(recent) / seconds);
+  // Cells run side by side, so those under way are half done on average. None was when the stage
+  // began; in the middle of one as many were half done then as are now.
+  PLUMB_ASSIGN_OR_RETURN(const uint64_t leased, store->CountLeasedCells(record.id));
+  const uint64_t at_once = directory.CellsAtOnce(record.model.model_digest(), record.numerics.id());
+  const double halves = static_cast<double>(std::min({leased, at_once, left})) / 2;
+  const double done = static_cast<double>(recent) + (whole ? halves : 0);
+  out->set_eta_seconds((static_cast<double>(left) - halves) * seconds / done);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::StatusOr<v1::Experiment> ViewOf(Store* store, const StudyLogic& logic, Clock* clock,
+absl::StatusOr<v1::Experiment> ViewOf(Store* store, const StudyLogic& logic,
+                                      const ModelDirectory& directory, Clock* clock,
                                       const ExperimentRecord& record) {
   v1::Experiment out;
   out.set_id(record.id);
@@ -65,16 +87,9 @@ absl::StatusOr<v1::Experiment> ViewOf(Store* store, const StudyLogic& logic, Clo
   *out.mutable_model() = record.model;
   *out.mutable_numerics() = record.numerics;
   if (Ended(record)) return out;
-  if (record.state != v1::EXPERIMENT_STATE_RUNNING) return out;
-  // `updated` is when this stage began, or when the study last went on after a wait within it.
-  const absl::Time now = clock->Now();
-  const absl::Time since = std::max(record.updated, now - kRateWindow);
-  PLUMB_ASSIGN_OR_RETURN(const uint64_t recent,
-                         store->CountResultsSince(record.id, record.stage_index, since));
-  if (recent < kFewestForARate || now <= since) return out;
-  const double rate = static_cast<double>(recent) / absl::ToDoubleSeconds(now - since);
-  out.set_cells_per_second(rate);
-  out.set_eta_seconds(static_cast<double>(left) / rate);
+  if (record.state == v1::EXPERIMENT_STATE_RUNNING) {
+    PLUMB_RETURN_IF_ERROR(AddRate(store, directory, clock->Now(), record, left, &out));
+  }
   return out;
 }
 

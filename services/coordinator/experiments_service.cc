@@ -44,7 +44,7 @@ void ExperimentsService::EndWatches() {
 
 absl::StatusOr<v1::Experiment> ExperimentsService::View(const std::string& id) const {
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, deps_.store->GetExperiment(id));
-  return ViewOf(deps_.store, *deps_.logic, deps_.clock, record);
+  return ViewOf(deps_.store, *deps_.logic, *deps_.directory, deps_.clock, record);
 }
 
 absl::Status ExperimentsService::CheckJudge(const NewExperiment& experiment) const {
@@ -85,7 +85,7 @@ absl::StatusOr<v1::Experiment> ExperimentsService::Create(
   spdlog::info("experiment {}: {} prompts, {} stages", record.id, experiment.prompts.size(),
                stages.size());
   deps_.changed->Notify();
-  return ViewOf(deps_.store, *deps_.logic, deps_.clock, record);
+  return ViewOf(deps_.store, *deps_.logic, *deps_.directory, deps_.clock, record);
 }
 
 grpc::Status ExperimentsService::CreateExperiment(grpc::ServerContext* context,
@@ -122,7 +122,7 @@ grpc::Status ExperimentsService::ListExperiments(grpc::ServerContext* context,
       response->set_next_page_token(absl::StrCat(record.number + 1));
       break;
     }
-    auto view = ViewOf(deps_.store, *deps_.logic, deps_.clock, record);
+    auto view = ViewOf(deps_.store, *deps_.logic, *deps_.directory, deps_.clock, record);
     if (!view.ok()) return ToGrpcStatus(view.status());
     *response->add_experiments() = *std::move(view);
   }

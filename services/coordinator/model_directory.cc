@@ -103,6 +103,18 @@ int ModelDirectory::CountWorkers(const std::string& model_digest,
   return count;
 }
 
+uint64_t ModelDirectory::CellsAtOnce(const std::string& model_digest,
+                                     const std::string& numerics_class_id) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  uint64_t cells = 0;
+  for (const Entry* entry : Live()) {
+    const bool fits = entry->capabilities.numerics().id() == numerics_class_id &&
+                      HasModel(entry->capabilities, model_digest);
+    if (fits) cells += entry->capabilities.max_cells() / 2;
+  }
+  return cells;
+}
+
 int ModelDirectory::CountLive() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return static_cast<int>(Live().size());

@@ -2,6 +2,7 @@
 // here is persisted: a restarted coordinator knows it again after one round of calls.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <string>
@@ -33,6 +34,8 @@ class ModelDirectory {
   absl::StatusOr<v1::NumericsClass> PickClass(const std::string& model_digest) const;
   // Live workers with this model and class.
   int CountWorkers(const std::string& model_digest, const std::string& numerics_class_id) const;
+  // Cells that they compute at once: half of what they hold, the other half waits in reserve.
+  uint64_t CellsAtOnce(const std::string& model_digest, const std::string& numerics_class_id) const;
   int CountLive() const;
   // Sum over live workers with the model; 0 = not measured yet.
   double TokensPerSecond(const std::string& model_digest) const;

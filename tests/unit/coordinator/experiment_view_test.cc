@@ -1,5 +1,6 @@
 #include "services/coordinator/experiment_view.h"
 
+#include <algorithm>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -30,7 +31,8 @@ class ExperimentViewTest : public ::testing::Test {
   }
 
   v1::Experiment View() {
-    auto view = ViewOf(cluster_.store.get(), cluster_.logic, &cluster_.clock, cluster_.Record(id_));
+    auto view = ViewOf(cluster_.store.get(), cluster_.logic, *cluster_.directory, &cluster_.clock,
+                       cluster_.Record(id_));
     EXPECT_THAT(view, IsOk());
     return view.value_or(v1::Experiment());
   }
@@ -53,7 +55,8 @@ TEST_F(ExperimentViewTest, ThereIsNoRateBeforeFiveCellsAreDone) {
   EXPECT_EQ(View().eta_seconds(), 0);
   RunCells(1, 0);
   EXPECT_DOUBLE_EQ(View().cells_per_second(), 0.5);
-  EXPECT_DOUBLE_EQ(View().eta_seconds(), 50);
+  // 25 are under way and half done: 17.5 in 10 s, 12.5 to do.
+  EXPECT_DOUBLE_EQ(View().eta_seconds(), 12.5 / 1.75);
 }
 
 TEST_F(ExperimentViewTest, CellsOfAnEarlierStageSayNothingOfThisOne) {
@@ -68,7 +71,21 @@ TEST_F(ExperimentViewTest, CellsOfAnEarlierStageSayNothingOfThisOne) {
   const auto total = static_cast<double>(View().stages(1).cells_total());
   RunCells(20, 0);
   EXPECT_DOUBLE_EQ(View().cells_per_second(), 2);
-  EXPECT_DOUBLE_EQ(View().eta_seconds(), (total - 20) / 2);
+  // The worker computes half of the 64 that it may hold at once.
+  const double halves = std::min(total - 20, 32.0) / 2;
+  EXPECT_DOUBLE_EQ(View().eta_seconds(), (total - 20 - halves) / ((20 + halves) / 10));
+}
+
+TEST_F(ExperimentViewTest, LaterInALongStageTheLastMinutesCount) {
+  Start(60);
+  RunCells(10, 1);
+  for (int minute = 0; minute < 10; ++minute) {
+    RunCells(1, 30);
+    RunCells(1, 30);
+  }
+  // The last five minutes, and 30 left of which all are under way.
+  EXPECT_DOUBLE_EQ(View().cells_per_second(), 10.0 / 300);
+  EXPECT_DOUBLE_EQ(View().eta_seconds(), 15 * 30);
 }
 
 TEST_F(ExperimentViewTest, ATimeOfWaitingDoesNotCount) {
