@@ -154,7 +154,8 @@ void AddExperimentCommands(CLI::App& app, int* exit_code) {
   resume->add_option("--out", *resume_out, "folder for the report");
   resume->callback([=] { *exit_code = Resume(*resume_flags, *resume_out); });
 
-  CLI::App* purge = app.add_subcommand("purge", "Delete an experiment's texts (or all of it)");
+  CLI::App* purge = app.add_subcommand(
+      "purge", "Delete an experiment's texts (or all of it), except what another one shares");
   auto purge_flags = RegisterOnExperiment(purge);
   auto everything = std::make_shared<bool>(false);
   purge->add_flag("--everything", *everything, "the experiment and its results too");

@@ -78,13 +78,14 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
       "import", "A Hugging Face folder or a GGUF file to a bundle the worker reads");
   import->footer(
       "Examples:\n"
-      "  plumb models import ~/models/Qwen2.5-0.5B-Instruct --out models/qwen\n"
+      "  plumb models import ~/models/Qwen2.5-0.5B-Instruct --out models/qwen --name qwen\n"
       "  plumb models import model.gguf --out models/mine --lora adapter.safetensors");
   auto flags = std::make_shared<ImportFlags>();
   import->add_option("SOURCE", flags->source, "folder or .gguf file")->required();
   import->add_option("--out", flags->out, "bundle folder to make")->required();
   import->add_option("--lora", flags->lora, "adapter to merge");
-  import->add_option("--name", flags->name, "the model's name (default: the folder's)");
+  import->add_option("--name", flags->name,
+                     "the model's name (default: the source folder's, or the GGUF file's own)");
   import->add_option("--dtype", flags->dtype, "keep, f32, bf16 or f16")
       ->check(CLI::IsMember({"keep", "f32", "bf16", "f16"}));
   import->add_flag("--force", flags->force, "replace an existing bundle");

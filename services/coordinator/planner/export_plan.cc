@@ -10,9 +10,9 @@ namespace {
 absl::StatusOr<std::string> PlanNamed(const v1::Report& report, const std::string& name) {
   if (name.empty()) {
     if (!report.headline().recommended_plan().empty()) return report.headline().recommended_plan();
-    return absl::FailedPreconditionError(absl::StrCat("no plan is recommended (",
-                                                      report.headline().recommendation(),
-                                                      "); name one to export it all the same"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("no plan is recommended (", report.headline().recommendation(),
+                     "); name one (--plan) to export it all the same"));
   }
   std::string known = "target";
   if (name == "target" && !report.target().plan().empty()) return report.target().plan();
