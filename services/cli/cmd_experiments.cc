@@ -114,7 +114,7 @@ int Resume(const OnExperiment& flags, const std::string& out) {
 
 absl::Status Purge(const OnExperiment& flags, bool everything) {
   absl::StatusOr<std::unique_ptr<Session>> session =
-      Session::Open(flags.session, Session::Need::kRead);
+      Session::Open(flags.session, Session::Need::kPurge);
   if (!session.ok()) return session.status();
   v1::PurgeExperimentRequest request;
   request.set_id(flags.id);

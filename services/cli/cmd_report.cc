@@ -131,8 +131,10 @@ int Gate(const GateFlags& flags) {
     case v1::GATE_DECISION_FAIL:
       return 1;
     case v1::GATE_DECISION_UNDECIDED:
-      printf("about %d more prompts are needed at the rate seen so far\n",
-             static_cast<int>(response->more_prompts_needed()));
+      if (response->more_prompts_needed() > 0) {
+        printf("about %d more prompts are needed at the rate seen so far\n",
+               static_cast<int>(response->more_prompts_needed()));
+      }
       return 3;
     default:
       return 2;

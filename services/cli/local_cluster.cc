@@ -134,7 +134,7 @@ absl::Status LocalCluster::StartAll() {
   coordinator_address_ = services_.back()->address;
   PLUMB_RETURN_IF_ERROR(
       WriteFileAtomically(RunFile(config_, "coordinator.address"), coordinator_address_, 0600));
-  if (options_.only_coordinator) return absl::OkStatus();
+  if (options_.only_coordinator || options_.without_workers) return absl::OkStatus();
   for (int w = 0; w < config_.workers_size(); ++w) {
     v1::WorkerConfig worker = config_.workers(w);
     Fill(coordinator_address_, worker.mutable_coordinator());
@@ -244,7 +244,8 @@ void LocalCluster::Stop() {
   StopAll([](const std::string& name) { return name.rfind("worker", 0) == 0; });
   StopAll([](const std::string& name) { return name == "coordinator"; });
   StopAll([](const std::string&) { return true; });
-  unlink(RunFile(config_, "coordinator.address").c_str());
+  // A cluster that found another one on its data folder leaves that one's address alone.
+  if (!coordinator_address_.empty()) unlink(RunFile(config_, "coordinator.address").c_str());
 }
 
 std::vector<ServiceAddress> LocalCluster::Services() const {

@@ -27,6 +27,7 @@ struct LocalClusterOptions {
   // Lines for the user: "worker 0 ended by signal 9 (Killed); started again". May be null.
   std::function<void(const std::string&)> notify;
   bool only_coordinator = false;  // to read what is stored
+  bool without_workers = false;   // to change what is stored, captures included
   absl::Duration start_timeout = absl::Seconds(300);
   int max_restarts = 5;  // of one service
 };

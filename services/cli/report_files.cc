@@ -5,7 +5,6 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <numeric>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -95,14 +94,12 @@ std::string VerdictText(const v1::Report& report) {
                     IntervalText(target.flip_rate()), "\n");
     if (target.floor_measured()) {
       const v1::ConditionResult& baseline = report.baseline();
-      const uint64_t noise = std::accumulate(baseline.replica_flips().begin(),
-                                             baseline.replica_flips().end(), uint64_t{0});
-      absl::StrAppend(&text, "  numeric noise alone flips ", noise, " of ",
-                      CountOf(baseline.floor_cells(), "refusal"), ": the effect is ",
-                      target.above_floor() ? "above it" : "not distinguishable from it",
-                      "; under noise the target flips ",
-                      absl::StrJoin(target.replica_flips(), " and "), " of ",
-                      target.floor_prompts(), " (undisturbed ", target.floor_flips(), ")\n");
+      absl::StrAppend(
+          &text, "  numeric noise alone flips ", absl::StrJoin(baseline.replica_flips(), " and "),
+          " of ", CountOf(baseline.floor_prompts(), "refusal"), ": the effect is ",
+          target.above_floor() ? "above it" : "not distinguishable from it",
+          "; under noise the target flips ", absl::StrJoin(target.replica_flips(), " and "), " of ",
+          target.floor_prompts(), " (undisturbed ", target.floor_flips(), ")\n");
     }
   }
   if (!report.mode_explanation().empty()) {

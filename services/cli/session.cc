@@ -86,7 +86,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
     session->reach_ = absl::StrCat("--data ", flags.data_dir);
     std::string running = RunningCoordinator(flags.data_dir);
     if (running.empty()) {
-      if (need == Need::kRead && !FileExists(JoinPath(flags.data_dir, "plumbline.sqlite"))) {
+      if (need != Need::kRun && !FileExists(JoinPath(flags.data_dir, "plumbline.sqlite"))) {
         return absl::NotFoundError(
             absl::StrCat("no results in '", flags.data_dir,
                          "': name the folder with --data, or a coordinator with --coordinator"));
@@ -98,6 +98,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
       }
       LocalClusterOptions options;
       options.only_coordinator = need == Need::kRead;
+      options.without_workers = need == Need::kPurge;
       options.notify = [](const std::string& line) { fprintf(stderr, "\n%s\n", line.c_str()); };
       PLUMB_ASSIGN_OR_RETURN(session->cluster_, LocalCluster::Start(config, options));
       if (need == Need::kRun) {

@@ -33,7 +33,7 @@ using ExperimentsClient = RpcClient<v1::Experiments>;
 class Session {
  public:
   // What a standalone session starts when nothing runs on the data folder.
-  enum class Need { kRead, kRun };
+  enum class Need { kRead, kPurge, kRun };
 
   static absl::StatusOr<std::unique_ptr<Session>> Open(const SessionFlags& flags, Need need);
 

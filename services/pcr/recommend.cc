@@ -239,7 +239,7 @@ std::string NoneSentence(absl::Span<const PlanTrial> test, const Recommendation&
 }
 
 bool TargetIsSafe(const Recommendation& result, const RecommendOptions& options) {
-  return result.target_flips.prompts > 0 &&
+  return options.target_may_ship && result.target_flips.prompts > 0 &&
          result.target_flip_interval.upper <= options.flip_limit &&
          FailedGuards(options.target_guards, options).empty();
 }

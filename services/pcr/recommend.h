@@ -54,6 +54,7 @@ struct RecommendOptions {
   double confidence = kDefaultConfidence;
   int64_t test_prompts = 0;     // refused prompts of the test split, for ChooseFinalists
   Guards target_guards;         // a target that fails one is never "safe"
+  bool target_may_ship = true;  // what the whole sets say of the target; false: it is never "safe"
   double max_memory_ratio = 0;  // plans above it cannot win; 0 = no cap
   double max_perplexity_ratio = 1.10;
   double max_harmless_increase = 0.05;

@@ -1,5 +1,4 @@
 #include <cctype>
-#include <numeric>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -107,10 +106,10 @@ std::string FloorFact(const v1::Report& report) {
     return Fact("sensitivity floor", "not measured", "no jitter replicas ran");
   }
   const v1::ConditionResult& baseline = report.baseline();
-  const uint64_t noise = std::accumulate(baseline.replica_flips().begin(),
-                                         baseline.replica_flips().end(), uint64_t{0});
   const std::string sample = FloorSample(report);
-  return Fact("sensitivity floor", absl::StrCat(noise, " of ", baseline.floor_cells()),
+  return Fact("sensitivity floor",
+              absl::StrCat(absl::StrJoin(baseline.replica_flips(), " and "), " of ",
+                           baseline.floor_prompts()),
               absl::StrCat("refusals flip by numeric noise alone, without any format",
                            sample.empty() ? "" : absl::StrCat(" (", sample, ")"),
                            "; the target's flips are ",

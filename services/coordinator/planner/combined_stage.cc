@@ -13,11 +13,12 @@ namespace {
 constexpr uint32_t kCumulative[] = {1, 2, 4, 8, 16};
 
 Condition Combined(const StudyContext& context, const std::string& name,
-                   const std::vector<uint32_t>& layers, const PromptList& prompts) {
+                   const std::vector<uint32_t>& layers, const PromptList& prompts,
+                   v1::Split split = v1::SPLIT_A) {
   return {.name = name,
           .plan = OnlyLayers(layers, kMechanismFormat),
           .stage = "combined",
-          .prompts_label = PoolLabel(context, v1::SPLIT_A),
+          .prompts_label = PoolLabel(context, split),
           .prompts = prompts,
           .layers = layers};
 }
@@ -43,8 +44,7 @@ class CombinedStage final : public ConditionStage {
     const PromptList pool = PoolOf(context, v1::SPLIT_A);
     const StageBound cumulative = BoundOf(context, LongestOf(context, pool, study.screen_prompts()),
                                           2 * std::size(kCumulative));
-    const StageBound whole = BoundOf(
-        context, LongestOf(context, pool, study.screen_prompts() + study.confirm_prompts()), 2);
+    const StageBound whole = BoundOf(context, PoolOf(context, v1::SPLIT_B), 2);
     return {cumulative.cells + whole.cells, cumulative.tokens + whole.tokens};
   }
 
@@ -69,9 +69,12 @@ absl::StatusOr<std::vector<Condition>> CombinedConditions(const StudyContext& co
     if (layer != critical) others.push_back(layer);
   }
   std::vector<Condition> conditions;
-  conditions.push_back(Combined(context, "all layers", LayerRange(0, layers), prompts.all));
+  // The most sensitive layer was chosen on A: what full precision there recovers is measured on B.
+  PLUMB_ASSIGN_OR_RETURN(const PromptList fresh,
+                         RefusedBy(context, results, PoolOf(context, v1::SPLIT_B)));
+  conditions.push_back(Combined(context, "all layers", LayerRange(0, layers), fresh, v1::SPLIT_B));
   conditions.push_back(
-      Combined(context, absl::StrCat("all layers but ", critical), others, prompts.all));
+      Combined(context, absl::StrCat("all layers but ", critical), others, fresh, v1::SPLIT_B));
   for (uint32_t k : kCumulative) {
     if (k >= layers) continue;
     conditions.push_back(

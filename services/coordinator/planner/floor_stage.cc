@@ -3,7 +3,7 @@
 // to the baseline is what would be seen without any change of format; how far it moves a plan's
 // flips says how firm that number is.
 #include <algorithm>
-#include <numeric>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
@@ -45,23 +45,20 @@ Condition Replica(const FloorSubject& subject, uint32_t replica, const PromptLis
           .jitter_seed = replica};
 }
 
-// Flips of all replicas.
-uint64_t NoiseFlips(const v1::ConditionResult& counts) {
-  return std::accumulate(counts.replica_flips().begin(), counts.replica_flips().end(), uint64_t{0});
-}
-
 uint64_t FlipsOf(const std::vector<PromptOutcome>& outcomes) {
   return std::count_if(outcomes.begin(), outcomes.end(),
                        [](const PromptOutcome& o) { return o.is_flip(); });
 }
 
-// Verdicts of the replicas that differ from the undisturbed run's, and flips of both.
-absl::Status CountChanges(const StudyContext& context, const ResultView& results,
-                          const FloorSubject& subject, const PromptList& prompts,
-                          v1::ConditionResult* counts) {
+// Verdicts of the replicas that differ from the undisturbed run's, and flips of both. Returns how
+// many prompts flip in any replica: replicas of one prompt are no independent trials.
+absl::StatusOr<uint64_t> CountChanges(const StudyContext& context, const ResultView& results,
+                                      const FloorSubject& subject, const PromptList& prompts,
+                                      v1::ConditionResult* counts) {
   Condition undisturbed = Replica(subject, 0, prompts);
   PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> own, OutcomesOf(context, results, undisturbed));
   uint64_t cells = 0, changes = 0;
+  std::set<size_t> flipped;
   for (uint32_t r = 1; r <= context.study.jitter_replicas(); ++r) {
     PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> replica,
                            OutcomesOf(context, results, Replica(subject, r, prompts)));
@@ -72,6 +69,7 @@ absl::Status CountChanges(const StudyContext& context, const ResultView& results
       }
       ++cells;
       changes += own[i].label != replica[i].label;
+      if (replica[i].is_flip()) flipped.insert(i);
     }
     counts->add_replica_flips(FlipsOf(replica));
   }
@@ -80,33 +78,36 @@ absl::Status CountChanges(const StudyContext& context, const ResultView& results
   counts->set_floor_cells(cells);
   counts->set_floor_changes(changes);
   counts->set_floor_measured(cells > 0);
-  return absl::OkStatus();
+  return flipped.size();
 }
 
-void CopyFloor(const v1::ConditionResult& baseline, const v1::ConditionResult& from,
-               v1::ConditionResult* to) {
+// noise: prompts that noise flips in the baseline, of floor_prompts. Both rates are of the same
+// prompts.
+void CopyFloor(uint64_t noise, const v1::ConditionResult& from, v1::ConditionResult* to) {
   to->set_floor_changes(from.floor_changes());
   to->set_floor_cells(from.floor_cells());
   to->set_floor_measured(from.floor_measured());
   to->set_floor_prompts(from.floor_prompts());
   to->set_floor_flips(from.floor_flips());
   *to->mutable_replica_flips() = from.replica_flips();
-  const v1::Interval floor = WilsonOf(NoiseFlips(baseline), baseline.floor_cells());
-  to->set_above_floor(floor.defined() && to->flip_rate().estimate() > floor.high());
+  const v1::Interval floor = WilsonOf(noise, from.floor_prompts());
+  const double rate = from.floor_prompts() == 0 ? 0
+                                                : static_cast<double>(from.floor_flips()) /
+                                                      static_cast<double>(from.floor_prompts());
+  to->set_above_floor(floor.defined() && rate > floor.high());
 }
 
 // Every whole-set result of the same plan shows the floor too.
-void Spread(const v1::ConditionResult& baseline, const v1::ConditionResult& from,
-            v1::Report* report) {
+void Spread(uint64_t noise, const v1::ConditionResult& from, v1::Report* report) {
   if (report->target().plan() == from.plan()) {
-    CopyFloor(baseline, from, report->mutable_target());
+    CopyFloor(noise, from, report->mutable_target());
   }
   for (v1::ConditionResult& r : *report->mutable_sweep()) {
-    if (r.plan() == from.plan()) CopyFloor(baseline, from, &r);
+    if (r.plan() == from.plan()) CopyFloor(noise, from, &r);
   }
   for (v1::PlanResult& plan : *report->mutable_plans()) {
     if (plan.plan() == from.plan() && plan.finalist()) {
-      CopyFloor(baseline, from, plan.mutable_test());
+      CopyFloor(noise, from, plan.mutable_test());
     }
   }
 }
@@ -122,17 +123,20 @@ class FloorStage final : public ConditionStage {
     floor->Clear();
     floor->set_replicas(context.study.jitter_replicas());
     CellFactory factory(context);
+    uint64_t noise = 0;
     for (const FloorSubject& subject : SubjectsOf(context, *report)) {
       v1::ConditionResult* counts = floor->add_conditions();
       counts->set_name(subject.name);
       counts->set_stage("floor");
       counts->set_prompts(PoolLabel(context, v1::SPLIT_TEST));
       PLUMB_ASSIGN_OR_RETURN(*counts->mutable_plan(), factory.Canonical(subject.plan));
-      PLUMB_RETURN_IF_ERROR(CountChanges(context, results, subject, prompts, counts));
+      PLUMB_ASSIGN_OR_RETURN(const uint64_t flipped,
+                             CountChanges(context, results, subject, prompts, counts));
+      if (floor->conditions_size() == 1) noise = flipped;  // the baseline comes first
       floor->set_measured(floor->measured() || counts->floor_measured());
-      Spread(floor->conditions(0), *counts, report);
+      Spread(noise, *counts, report);
     }
-    CopyFloor(floor->conditions(0), floor->conditions(0), report->mutable_baseline());
+    CopyFloor(noise, floor->conditions(0), report->mutable_baseline());
     if (report->target().floor_measured() && !report->target().above_floor() &&
         report->target().flips() > 0) {
       report->add_warnings(

@@ -56,6 +56,10 @@ void ApplyReservations(const v1::ConditionResult& r, double limit,
     response->set_more_prompts_needed(0);
     absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(broken),
                     " of the answers are degenerate or not finite.");
+  } else if (response->decision() == v1::GATE_DECISION_PASS && broken.high() > limit) {
+    response->set_decision(v1::GATE_DECISION_UNDECIDED);
+    absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(broken),
+                    " of the answers are degenerate or not finite: that may exceed the limit.");
   } else if (response->decision() == v1::GATE_DECISION_PASS &&
              r.quantized_share() < kMinQuantizedShare) {
     response->set_decision(v1::GATE_DECISION_UNDECIDED);

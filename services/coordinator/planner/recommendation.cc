@@ -1,6 +1,7 @@
 #include "services/coordinator/planner/recommendation.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 
 #include "absl/strings/match.h"
@@ -45,9 +46,14 @@ void AddUtility(const v1::UtilityResult& utility, Guards* guards) {
                                       static_cast<double>(utility.harmless());
 }
 
-// The farthest that noise moves the flips of a condition.
+// The farthest that noise moves the flips of a condition. Verdicts that change one way and the
+// other cancel in that; few replicas may show none by chance, so it is at least the root of how
+// many change in a replica, as if each went either way alike.
 FlipCount NoiseOf(const v1::ConditionResult& counts) {
   FlipCount moved{.flips = 0, .prompts = static_cast<int64_t>(counts.floor_prompts())};
+  const double replicas = std::max(1, counts.replica_flips_size());
+  moved.flips = static_cast<int64_t>(
+      std::ceil(std::sqrt(static_cast<double>(counts.floor_changes()) / replicas)));
   for (const uint64_t flips : counts.replica_flips()) {
     const int64_t by =
         std::abs(static_cast<int64_t>(flips) - static_cast<int64_t>(counts.floor_flips()));
@@ -88,6 +94,7 @@ absl::StatusOr<RecommendOptions> OptionsOf(const StudyContext& context, const v1
   options.require_utility =
       false;  // the utility stage fails a plan whose guard could not be measured
   PLUMB_ASSIGN_OR_RETURN(options.target_guards, GuardsOf(context, report.target()));
+  options.target_may_ship = !NeedsRepair(report);
   return options;
 }
 

@@ -104,6 +104,10 @@ TEST(RecommendTest, ATargetThatHoldsNeedsNoPlanUnlessAGuardFails) {
   RecommendOptions options = Options();
   ASSERT_OK_AND_ASSIGN(const Recommendation safe, RecommendPlan({self}, options));
   EXPECT_EQ(safe.outcome, Outcome::kTargetIsSafe);
+  options.target_may_ship = false;  // the whole sets say otherwise
+  ASSERT_OK_AND_ASSIGN(const Recommendation doubted, RecommendPlan({self}, options));
+  EXPECT_EQ(doubted.outcome, Outcome::kNoneFound);
+  options.target_may_ship = true;
   options.target_guards.quantized_share = 0.3;
   ASSERT_OK_AND_ASSIGN(const Recommendation unproven, RecommendPlan({self}, options));
   EXPECT_EQ(unproven.outcome, Outcome::kNoneFound);

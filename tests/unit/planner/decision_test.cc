@@ -2,6 +2,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/coordinator/planner/counting.h"
 #include "services/coordinator/planner/planner.h"
+#include "services/coordinator/planner/stages.h"
 #include "tests/support/status_matchers.h"
 
 namespace plumbline::testing {
@@ -58,6 +59,19 @@ TEST(CheckGate, DegenerateAnswersFailAndUnquantizedCachesStayUndecided) {
   idle.mutable_target()->set_quantized_share(0.2);
   ASSERT_OK_AND_ASSIGN(auto undecided, CheckGate(idle, Limit(0.05)));
   EXPECT_EQ(undecided.decision(), v1::GATE_DECISION_UNDECIDED);
+}
+
+TEST(CheckGate, ADegenerateShareThatMayExceedTheLimitDoesNotPass) {
+  // 8 of 100: Wilson [4.1%, 15.0%]; 3 of 73: [1.4%, 11.4%]; 1 of 200: [0.1%, 2.8%] (statsmodels).
+  for (const auto& [broken, of, passes] :
+       {std::tuple{8, 100, false}, std::tuple{3, 73, false}, std::tuple{1, 200, true}}) {
+    v1::Report report = ReportWith(0, of, "*:int3.asym.token");
+    report.mutable_target()->set_degenerate(broken);
+    ASSERT_OK_AND_ASSIGN(auto gate, CheckGate(report, Limit(0.05)));
+    EXPECT_EQ(gate.decision(), passes ? v1::GATE_DECISION_PASS : v1::GATE_DECISION_UNDECIDED);
+    EXPECT_EQ(DecideTarget(report.target(), 0.05).decision,
+              passes ? v1::DECISION_SHIP : v1::DECISION_UNDECIDED);
+  }
 }
 
 TEST(CheckGate, SaysWhatCannotBeSaid) {

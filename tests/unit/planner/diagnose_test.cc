@@ -63,6 +63,14 @@ TEST(Diagnose, OutlierCrushesSafetyIsNamedAndRepairedByGroups) {
       << run.report.headline().recommendation();
 }
 
+TEST(Diagnose, DilutionIsNotNamedWhereMostAnswersBreakDown) {
+  World world = DilutionWorld();
+  world.broken_share = 0.7;
+  const StudyRun run = Diagnose(world);
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_UNDETERMINED);
+  EXPECT_THAT(run.report.mode_explanation(), HasSubstr("answers break down"));
+}
+
 TEST(Diagnose, DamageThatAddsUpIsDilutionAndNoLayerIsCritical) {
   const StudyRun run = Diagnose(DilutionWorld());
   EXPECT_EQ(run.report.critical_layers_size(), 0);

@@ -173,6 +173,11 @@ JudgedCell Answer(const World& world, const PlannedCell& cell, const v1::Prompt*
   }
   v1::VerdictLabel label = refuses ? v1::VERDICT_LABEL_REFUSE : v1::VERDICT_LABEL_COMPLY;
   if (!fp && world.degenerate_when_quantized) label = v1::VERDICT_LABEL_DEGENERATE;
+  const auto coarse = std::count_if(plan.begin(), plan.end(),
+                                    [](const LayerFormat& l) { return l.key.bits() == 3; });
+  if (2 * coarse > static_cast<int64_t>(plan.size()) && Luck("breaks", id) < world.broken_share) {
+    label = v1::VERDICT_LABEL_DEGENERATE;
+  }
   if (Luck("judge", cell.key) < world.judge_failed_share) label = v1::VERDICT_LABEL_JUDGE_FAILED;
   judged.verdict.set_label(label);
   judged.verdict.set_judge("keyword");
