@@ -24,11 +24,11 @@ inline int DtypeBytes(Dtype dtype) { return dtype == Dtype::kF32 ? 4 : 2; }
 
 struct ModelDims {
   int layers = 0;
-  int heads = 0;     // query heads, a multiple of kv_heads; heads / kv_heads is 1..8
+  int heads = 0;  // query heads, a multiple of kv_heads; heads / kv_heads is 1..8
   int kv_heads = 0;
   int head_dim = 0;  // 64, 80, 96, 128 or 256
   int hidden = 0;
-  int inner = 0;     // of the MLP
+  int inner = 0;  // of the MLP
   int vocab = 0;
   float norm_eps = 0;
   __host__ __device__ int q_dim() const { return heads * head_dim; }
@@ -83,10 +83,10 @@ struct StepTables {
   int32_t max_rows = 0, max_runs = 0, max_pages = 0;  // sizes; max_pages of one sequence
   const int32_t* row_run = nullptr;                   // [max_rows], -1 = no token
   const int32_t* row_position = nullptr;              // [max_rows]
-  const Run* runs = nullptr;                          // [max_runs], those in use first, then rows == 0
-  const int32_t* pages = nullptr;      // [sequences, max_pages] page numbers
-  const int32_t* raw_pages = nullptr;  // [sequences, max_pages]; pages whose key part holds keys
-                                       // before rotation, for windows; -1 where none
+  const Run* runs = nullptr;            // [max_runs], those in use first, then rows == 0
+  const int32_t* pages = nullptr;       // [sequences, max_pages] page numbers
+  const int32_t* raw_pages = nullptr;   // [sequences, max_pages]; pages whose key part holds keys
+                                        // before rotation, for windows; -1 where none
   const int32_t* plan_rules = nullptr;  // [plans, layers, 2] index into rules (keys, values)
   const TensorRule* rules = nullptr;
   // Parameters frozen by the prompt (scope prompt): [sequences][layers][2][2][max_groups] (tensor;
