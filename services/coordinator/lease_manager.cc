@@ -198,7 +198,7 @@ absl::Status LeaseManager::AddToResponse(const LeaseRecord& lease, v1::SyncRespo
   return absl::OkStatus();
 }
 
-absl::Status LeaseManager::Grant(LeaseRecord lease, v1::SyncResponse* response) {
+absl::Status LeaseManager::Grant(const LeaseRecord& lease, v1::SyncResponse* response) {
   const absl::Status granted = store_->GrantLease(lease);
   // Someone else was faster; the next Sync sees what is left.
   if (absl::IsAborted(granted)) return absl::OkStatus();
@@ -217,7 +217,7 @@ absl::Status LeaseManager::GrantCells(const v1::SyncRequest& request, absl::Time
     const size_t end = std::min(keys.size(), begin + size);
     lease.cell_keys.assign(keys.begin() + static_cast<int64_t>(begin),
                            keys.begin() + static_cast<int64_t>(end));
-    PLUMB_RETURN_IF_ERROR(Grant(std::move(lease), response));
+    PLUMB_RETURN_IF_ERROR(Grant(lease, response));
   }
   *free_cells -= static_cast<int>(keys.size());
   return absl::OkStatus();
@@ -236,7 +236,7 @@ absl::Status LeaseManager::GrantAudits(const v1::SyncRequest& request, absl::Tim
     LeaseRecord lease = NewLease(request, now);
     lease.audit = true;
     lease.cell_keys = std::move(keys);
-    PLUMB_RETURN_IF_ERROR(Grant(std::move(lease), response));
+    PLUMB_RETURN_IF_ERROR(Grant(lease, response));
   }
   return absl::OkStatus();
 }
@@ -252,7 +252,7 @@ absl::Status LeaseManager::GrantCapture(const v1::SyncRequest& request, absl::Ti
     --*free_cells;
     LeaseRecord lease = NewLease(request, now);
     lease.capture_id = tasks[0].capture_id();
-    return Grant(std::move(lease), response);
+    return Grant(lease, response);
   }
   return absl::OkStatus();
 }

@@ -70,7 +70,7 @@ class LeaseManager {
                            v1::SyncResponse* response);
   absl::Status GrantCapture(const v1::SyncRequest& request, absl::Time now, int* free_cells,
                             v1::SyncResponse* response);
-  absl::Status Grant(LeaseRecord lease, v1::SyncResponse* response);
+  absl::Status Grant(const LeaseRecord& lease, v1::SyncResponse* response);
   absl::Status AddToResponse(const LeaseRecord& lease, v1::SyncResponse* response);
   LeaseRecord NewLease(const v1::SyncRequest& request, absl::Time now);
   absl::Status ExpireLocked(absl::Time now);
