@@ -99,7 +99,8 @@ absl::Status PromptBuilder::Add(RawRow row) {
   if (AllDigits(prompt.id)) prompt.id = absl::StrCat(set_name_, "-", prompt.id);
   PLUMB_RETURN_IF_ERROR(CheckId(row, prompt.id));
   prompt.turns = std::move(row.turns);
-  prompt.category = row.category.empty() ? options_.default_category : std::move(row.category);
+  prompt.category = std::move(row.category);
+  if (prompt.category.empty()) prompt.category = options_.default_category;
   prompt.family = std::move(row.family);
   if (row.expected.empty()) {
     prompt.expected = options_.default_expected;

@@ -92,7 +92,7 @@ absl::StatusOr<double> KvBytesPerToken(const std::string& plan, const v1::ModelI
 absl::StatusOr<double> PlannedShare(const std::string& plan, const v1::ModelInfo& model,
                                     bool quirks) {
   PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));
-  const double channels = double{model.num_kv_heads()} * model.head_dim();
+  const double channels = static_cast<double>(model.num_kv_heads()) * model.head_dim();
   double share = 0;
   for (const LayerFormat& layer : layers) {
     for (const TensorFormat* tensor : {&layer.key, &layer.value}) {
