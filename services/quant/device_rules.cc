@@ -1,8 +1,5 @@
 #include "services/quant/device_rules.h"
 
-#include <algorithm>
-#include <limits>
-
 #include "services/common/status_macros.h"
 #include "services/quant/quant_layout.h"
 
@@ -25,20 +22,11 @@ cuda::RuleScope ScopeOf(Scope scope) {
 
 void FreezeCalibrated(const Calibration& calibration, const LaneTables& tables, DeviceRule* bound) {
   const QuantSpec& spec = bound->rule.spec;
-  const auto& highs = HasZero(spec) ? calibration.channel_max : calibration.channel_absmax;
-  std::vector<float> lo(tables.groups(), std::numeric_limits<float>::infinity());
-  std::vector<float> hi(tables.groups(), -std::numeric_limits<float>::infinity());
-  for (int32_t g = 0; g < tables.groups(); ++g) {
-    for (int32_t i = tables.group_begin()[g]; i < tables.group_begin()[g + 1]; ++i) {
-      const int32_t channel = tables.ChannelOfLane(i);
-      lo[g] = std::min(lo[g], calibration.channel_min[channel]);
-      hi[g] = std::max(hi[g], highs[channel]);
-    }
-  }
+  const GroupRanges ranges = CalibratedRanges(calibration, spec, tables);
   bound->frozen_scale.resize(tables.groups());
   if (HasZero(spec)) bound->frozen_zero.resize(tables.groups());
-  ComputeParameters(spec, tables.groups(), lo.data(), hi.data(), bound->frozen_scale.data(),
-                    bound->frozen_zero.data());
+  ComputeParameters(spec, tables.groups(), ranges.lo.data(), ranges.hi.data(),
+                    bound->frozen_scale.data(), bound->frozen_zero.data());
 }
 
 }  // namespace

@@ -3,6 +3,15 @@
 #include "services/quant/kv_format.h"
 
 namespace plumbline {
+
+int64_t QuantizedTokens(const TensorFormat& f, int64_t tokens) {
+  if (f.is_fp()) return 0;
+  const int64_t eligible = std::max<int64_t>(0, tokens - f.sink_tokens);
+  if (f.scope != Scope::kWindow) return eligible;
+  if (f.window_flush > 0) return eligible / f.window * f.window;
+  return std::max<int64_t>(0, eligible - f.window);
+}
+
 namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -34,13 +43,6 @@ Counts CountLanes(const TensorFormat& f, int num_kv_heads, int head_dim) {
     for (int64_t n : per_head) counts.groups_per_token += CeilDiv(n, f.group_size);
   }
   return counts;
-}
-
-int64_t QuantizedTokens(const TensorFormat& f, int64_t tokens) {
-  const int64_t eligible = std::max<int64_t>(0, tokens - f.sink_tokens);
-  if (f.scope != Scope::kWindow) return eligible;
-  if (f.window_flush > 0) return eligible / f.window * f.window;
-  return std::max<int64_t>(0, eligible - f.window);
 }
 
 // How many scales the quantized tokens need.

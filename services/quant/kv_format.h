@@ -120,6 +120,10 @@ std::string RuleText(const PlanRule& rule);
 // SHA-256 of the canonical text.
 std::string PlanDigest(const std::vector<LayerFormat>& layers);
 
+// How many of a sequence's first `tokens` tokens are held quantized: all but the sinks, and with a
+// window all that have left it (tensor_quantizer.h). 0 for fp.
+int64_t QuantizedTokens(const TensorFormat& format, int64_t tokens);
+
 // Exact size of what one sequence of `tokens` tokens stores under the plan, without padding: codes
 // + scales + zeros/minima + tokens kept in fp (fp_bytes a value: 2 for bf16). With scope step each
 // decoded token brings its own parameters; the first `prompt_tokens` tokens are one step (< 0:

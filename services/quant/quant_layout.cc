@@ -1,6 +1,7 @@
 #include "services/quant/quant_layout.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace plumbline {
 namespace {
@@ -67,6 +68,22 @@ QuantLayout LaneTables::Layout() const {
   layout.padded_group = padded_group_;
   layout.tokens_per_block = tokens_per_block_;
   return layout;
+}
+
+GroupRanges CalibratedRanges(const Calibration& calibration, const QuantSpec& spec,
+                             const LaneTables& tables) {
+  const auto& highs = HasZero(spec) ? calibration.channel_max : calibration.channel_absmax;
+  GroupRanges ranges;
+  ranges.lo.assign(tables.groups(), std::numeric_limits<float>::infinity());
+  ranges.hi.assign(tables.groups(), -std::numeric_limits<float>::infinity());
+  for (int32_t g = 0; g < tables.groups(); ++g) {
+    for (int32_t i = tables.group_begin()[g]; i < tables.group_begin()[g + 1]; ++i) {
+      const int32_t channel = tables.ChannelOfLane(i);
+      ranges.lo[g] = std::min(ranges.lo[g], calibration.channel_min[channel]);
+      ranges.hi[g] = std::max(ranges.hi[g], highs[channel]);
+    }
+  }
+  return ranges;
 }
 
 }  // namespace plumbline

@@ -35,4 +35,11 @@ class LaneTables {
   int64_t tokens_per_block_ = 0;
 };
 
+// What statistics of a capture say of each group, as AccumulateStatistics would over its tokens.
+struct GroupRanges {
+  std::vector<float> lo, hi;  // [groups]
+};
+GroupRanges CalibratedRanges(const Calibration& calibration, const QuantSpec& spec,
+                             const LaneTables& tables);
+
 }  // namespace plumbline

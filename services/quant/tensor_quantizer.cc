@@ -65,7 +65,7 @@ class LaneQuantizer final : public TensorQuantizer {
         chunk_tokens_(std::max<int64_t>(1, kScratchLanes / layout_.lanes)),
         done_(format.sink_tokens) {}
 
-  void Freeze(std::vector<float> lo, std::vector<float> hi);
+  void Freeze(const GroupRanges& ranges);
 
   RowRange Append(void* rows, int64_t first, int64_t tokens, Phase phase) override;
   void Adopt(int64_t tokens) override;
@@ -81,7 +81,6 @@ class LaneQuantizer final : public TensorQuantizer {
     float* zero;
   };
 
-  int64_t WindowEnd(int64_t rows_held) const;
   void QuantizeRange(void* rows, int64_t begin, int64_t end, Phase phase);
   void QuantizePerToken(void* rows, int64_t begin, int64_t end);
   void QuantizeTogether(void* rows, int64_t begin, int64_t end);
@@ -111,25 +110,17 @@ class LaneQuantizer final : public TensorQuantizer {
   int64_t quantized_tokens_ = 0;
 };
 
-void LaneQuantizer::Freeze(std::vector<float> lo, std::vector<float> hi) {
+void LaneQuantizer::Freeze(const GroupRanges& ranges) {
   frozen_scale_.resize(layout_.groups);
   frozen_zero_.resize(layout_.groups);
-  ComputeParameters(spec_, layout_.groups, lo.data(), hi.data(), frozen_scale_.data(),
+  ComputeParameters(spec_, layout_.groups, ranges.lo.data(), ranges.hi.data(), frozen_scale_.data(),
                     frozen_zero_.data());
-}
-
-int64_t LaneQuantizer::WindowEnd(int64_t rows_held) const {
-  if (format_.scope != Scope::kWindow) return rows_held;
-  const int64_t eligible = std::max<int64_t>(0, rows_held - format_.sink_tokens);
-  const int64_t leave = format_.window_flush > 0 ? eligible / format_.window * format_.window
-                                                 : std::max<int64_t>(0, eligible - format_.window);
-  return format_.sink_tokens + leave;
 }
 
 RowRange LaneQuantizer::Append(void* rows, int64_t first, int64_t tokens, Phase phase) {
   total_tokens_ += tokens;
   const int64_t begin = done_;
-  const int64_t end = WindowEnd(first + tokens);
+  const int64_t end = format_.sink_tokens + QuantizedTokens(format_, first + tokens);
   if (end <= begin) return {first, first + tokens};
   QuantizeRange(rows, begin, end, phase);
   quantized_tokens_ += end - begin;
@@ -161,8 +152,8 @@ void LaneQuantizer::QuantizeRange(void* rows, int64_t begin, int64_t end, Phase 
         Scratch& scratch = GetScratch();
         Accumulate(rows, begin, end, &scratch);
         const int64_t n = layout_.groups;
-        Freeze({scratch.lo.begin(), scratch.lo.begin() + n},
-               {scratch.hi.begin(), scratch.hi.begin() + n});
+        Freeze({.lo = {scratch.lo.begin(), scratch.lo.begin() + n},
+                .hi = {scratch.hi.begin(), scratch.hi.begin() + n}});
       }
       return ApplyFrozen(rows, begin, end);
     case Scope::kCalibrated:
@@ -266,23 +257,6 @@ absl::Status CheckCalibration(const Calibration* calibration, const TensorShape&
   return absl::OkStatus();
 }
 
-void FreezeCalibrated(const Calibration& calibration, const QuantSpec& spec,
-                      LaneQuantizer* quantizer) {
-  const LaneTables& tables = quantizer->tables();
-  std::vector<float> lo(tables.groups()), hi(tables.groups());
-  for (int32_t g = 0; g < tables.groups(); ++g) {
-    lo[g] = std::numeric_limits<float>::infinity();
-    hi[g] = -std::numeric_limits<float>::infinity();
-    for (int32_t i = tables.group_begin()[g]; i < tables.group_begin()[g + 1]; ++i) {
-      const int32_t channel = tables.ChannelOfLane(i);
-      lo[g] = std::min(lo[g], calibration.channel_min[channel]);
-      hi[g] = std::max(hi[g], HasZero(spec) ? calibration.channel_max[channel]
-                                            : calibration.channel_absmax[channel]);
-    }
-  }
-  quantizer->Freeze(std::move(lo), std::move(hi));
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TensorQuantizer>> TensorQuantizer::Create(
@@ -302,7 +276,8 @@ absl::StatusOr<std::unique_ptr<TensorQuantizer>> TensorQuantizer::Create(
   }
   auto quantizer = std::make_unique<LaneQuantizer>(normal, shape);
   if (normal.scope == Scope::kCalibrated) {
-    FreezeCalibrated(*calibration, SpecOf(normal, shape.dtype), quantizer.get());
+    quantizer->Freeze(
+        CalibratedRanges(*calibration, SpecOf(normal, shape.dtype), quantizer->tables()));
   }
   return quantizer;
 }

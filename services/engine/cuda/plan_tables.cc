@@ -29,15 +29,6 @@ std::string RuleKey(const TensorFormat& format, TensorRole role, const Calibrati
                           .Finish());
 }
 
-// Rows of a tensor of `tokens` rows that are quantized by then (tensor_quantizer.h says when).
-int64_t QuantizedRows(const cuda::TensorRule& rule, int64_t tokens) {
-  const int64_t eligible = std::max<int64_t>(0, tokens - rule.sink);
-  if (rule.fp != 0) return 0;
-  if (rule.scope != cuda::RuleScope::kWindow) return eligible;
-  return rule.window_flush > 0 ? eligible / rule.window * rule.window
-                               : std::max<int64_t>(0, eligible - rule.window);
-}
-
 template <typename T>
 absl::Status Upload(const T* from, int64_t count, T* to, cudaStream_t stream) {
   return CudaStatus(cudaMemcpyAsync(to, from, static_cast<size_t>(count) * sizeof(T),
@@ -49,7 +40,9 @@ absl::Status Upload(const T* from, int64_t count, T* to, cudaStream_t stream) {
 
 int64_t DevicePlan::QuantizedElements(int64_t tokens) const {
   int64_t elements = 0;
-  for (const cuda::TensorRule& rule : rules_) elements += QuantizedRows(rule, tokens) * rule.lanes;
+  for (const Tensor& tensor : tensors_) {
+    elements += QuantizedTokens(tensor.format, tokens) * tensor.lanes;
+  }
   return elements;
 }
 
@@ -171,7 +164,7 @@ absl::StatusOr<std::shared_ptr<const DevicePlan>> PlanTables::Get(
                          const Calibration* calibration) -> absl::Status {
       absl::StatusOr<const Rule*> rule = GetRule(format, role, calibration);
       if (!rule.ok()) return Annotate(rule.status(), absl::StrCat("plan, layer ", i));
-      plan->rules_.push_back((*rule)->rule);
+      plan->tensors_.push_back({format, (*rule)->rule.lanes});
       plan->rule_rows_.push_back((*rule)->row);
       plan->raw_keys_ |= (*rule)->pre_rope_window;
       return absl::OkStatus();
@@ -179,7 +172,7 @@ absl::StatusOr<std::shared_ptr<const DevicePlan>> PlanTables::Get(
     PLUMB_RETURN_IF_ERROR(add(layers[i].key, TensorRole::kKey, calibration_of(i).first));
     PLUMB_RETURN_IF_ERROR(add(layers[i].value, TensorRole::kValue, calibration_of(i).second));
   }
-  plan->elements_per_token_ = static_cast<int64_t>(plan->rules_.size()) * dims_.kv_dim();
+  plan->elements_per_token_ = static_cast<int64_t>(plan->tensors_.size()) * dims_.kv_dim();
   plan->row_ = free_plan_rows_.back();
   const int64_t entries = static_cast<int64_t>(plan->rule_rows_.size());
   PLUMB_RETURN_IF_ERROR(Upload(plan->rule_rows_.data(), entries,

@@ -34,8 +34,12 @@ class DevicePlan {
   int row_ = 0;
   bool raw_keys_ = false;
   int64_t elements_per_token_ = 0;
-  std::vector<cuda::TensorRule> rules_;  // host copies, keys and values by turns
-  std::vector<int32_t> rule_rows_;       // likewise
+  struct Tensor {
+    TensorFormat format;
+    int64_t lanes = 0;
+  };
+  std::vector<Tensor> tensors_;     // keys and values by turns
+  std::vector<int32_t> rule_rows_;  // likewise
 };
 
 class PlanTables {
