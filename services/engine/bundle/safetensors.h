@@ -93,4 +93,11 @@ class BundleWeights {
   std::map<std::string, Location> where_;
 };
 
+// A bundle's config and weights, its digests checked if asked.
+struct ModelFiles {
+  ModelConfig config;
+  std::unique_ptr<BundleWeights> weights;
+};
+absl::StatusOr<ModelFiles> OpenModelFiles(const std::string& bundle_dir, bool verify_digests);
+
 }  // namespace plumbline

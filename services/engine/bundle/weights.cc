@@ -45,4 +45,14 @@ std::vector<std::string> BundleWeights::Names() const {
   return names;
 }
 
+absl::StatusOr<ModelFiles> OpenModelFiles(const std::string& bundle_dir, bool verify_digests) {
+  PLUMB_ASSIGN_OR_RETURN(const BundleManifest manifest, OpenBundle(bundle_dir, verify_digests));
+  PLUMB_ASSIGN_OR_RETURN(const std::string config_json,
+                         ReadFile(JoinPath(bundle_dir, "config.json")));
+  ModelFiles files;
+  PLUMB_ASSIGN_OR_RETURN(files.config, ParseModelConfig(config_json));
+  PLUMB_ASSIGN_OR_RETURN(files.weights, BundleWeights::Open(bundle_dir, manifest));
+  return files;
+}
+
 }  // namespace plumbline

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/batch/batch_engine.h"
 #include "services/engine/bundle/safetensors.h"
@@ -20,16 +19,13 @@ namespace plumbline {
 template <typename T>
 absl::StatusOr<std::unique_ptr<CpuForward<T>>> CreateCpuForward(const EngineOptions& options) {
   try {
-    PLUMB_ASSIGN_OR_RETURN(const BundleManifest manifest,
-                           OpenBundle(options.bundle_dir, options.verify_digests));
-    PLUMB_ASSIGN_OR_RETURN(const std::string config_json,
-                           ReadFile(JoinPath(options.bundle_dir, "config.json")));
-    PLUMB_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(config_json));
-    PLUMB_ASSIGN_OR_RETURN(const auto files, BundleWeights::Open(options.bundle_dir, manifest));
+    PLUMB_ASSIGN_OR_RETURN(const ModelFiles files,
+                           OpenModelFiles(options.bundle_dir, options.verify_digests));
     SetThreads(options.threads);
-    PLUMB_ASSIGN_OR_RETURN(ModelWeights<T> weights, LoadModelWeights<T>(config, *files));
+    PLUMB_ASSIGN_OR_RETURN(ModelWeights<T> weights,
+                           LoadModelWeights<T>(files.config, *files.weights));
     PLUMB_ASSIGN_OR_RETURN(RopeTable rope,
-                           RopeTable::Create(config, options.dtype == ComputeDtype::kBf16));
+                           RopeTable::Create(files.config, options.dtype == ComputeDtype::kBf16));
     return std::make_unique<CpuForward<T>>(std::move(weights), std::move(rope),
                                            CpuNumericsClass(options.dtype),
                                            options.prefix_cache_bytes);

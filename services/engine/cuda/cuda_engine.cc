@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/batch/batch_engine.h"
 #include "services/engine/bundle/safetensors.h"
@@ -44,17 +43,13 @@ absl::Status CheckOptions(const EngineOptions& options, const CudaOptions& cuda)
 
 absl::StatusOr<std::unique_ptr<Engine>> Load(const EngineOptions& options,
                                              const CudaOptions& cuda) {
-  PLUMB_ASSIGN_OR_RETURN(const BundleManifest manifest,
-                         OpenBundle(options.bundle_dir, options.verify_digests));
-  PLUMB_ASSIGN_OR_RETURN(const std::string config_json,
-                         ReadFile(JoinPath(options.bundle_dir, "config.json")));
-  PLUMB_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(config_json));
-  PLUMB_ASSIGN_OR_RETURN(const auto files, BundleWeights::Open(options.bundle_dir, manifest));
+  PLUMB_ASSIGN_OR_RETURN(const ModelFiles files,
+                         OpenModelFiles(options.bundle_dir, options.verify_digests));
   SetThreads(options.threads);
-  PLUMB_ASSIGN_OR_RETURN(auto forward,
-                         CreateCudaForward(config, options, cuda, [&](const CudaWeights& weights) {
-                           return FillWeights(config, *files, weights, cuda.device);
-                         }));
+  PLUMB_ASSIGN_OR_RETURN(
+      auto forward, CreateCudaForward(files.config, options, cuda, [&](const CudaWeights& weights) {
+        return FillWeights(files.config, *files.weights, weights, cuda.device);
+      }));
   const SchedulerOptions scheduler = SchedulerOptionsOf(*forward, options, cuda);
   return CreateBatchEngine(std::move(forward), scheduler);
 }
