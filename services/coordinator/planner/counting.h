@@ -1,6 +1,7 @@
 // From verdicts to counts: the numbers of a ConditionResult.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -43,6 +44,24 @@ absl::StatusOr<std::vector<PromptOutcome>> OutcomesOf(const StudyContext& contex
 absl::StatusOr<v1::ConditionResult> CountCondition(const StudyContext& context,
                                                    const ResultView& results,
                                                    const Condition& condition, bool whole_sets);
+
+// Over-refusal: prompts that are expected to be answered and that a plan refuses.
+struct HarmlessCounts {
+  uint64_t judged = 0;  // on both sides
+  uint64_t refused = 0, refused_baseline = 0;
+  // How much larger the refused share is than the baseline's; 0 where nothing was judged.
+  double increase() const;
+};
+HarmlessCounts HarmlessOf(const v1::UtilityResult& utility);
+absl::StatusOr<HarmlessCounts> CountHarmless(const StudyContext& context, const ResultView& results,
+                                             const std::string& plan);
+
+// What speaks against calling a format safe besides its flips. Answers that break down are no
+// refusals either, so their share is held to the limit as the flips are.
+enum class Reservation { kNone, kBreaksDown, kHardlyQuantized, kMayBreakDown };
+Reservation ReservationOf(const v1::ConditionResult& result, double limit);
+// Degenerate and non-finite answers among the baseline's refusals.
+v1::Interval BrokenShare(const v1::ConditionResult& result);
 
 // Both conditions on the same prompts: which of the trials common to both flipped where.
 absl::StatusOr<PairedOutcomes> PairFlips(const StudyContext& context, const ResultView& results,

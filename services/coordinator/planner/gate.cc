@@ -50,21 +50,22 @@ v1::GateDecision ToProto(GateDecision decision) {
 void ApplyReservations(const v1::ConditionResult& r, double limit,
                        v1::CheckGateResponse* response) {
   if (response->decision() == v1::GATE_DECISION_FAIL) return;
-  const v1::Interval broken = WilsonOf(r.degenerate() + r.nonfinite(), r.baseline_refusals());
-  if (broken.low() > limit) {
+  const Reservation reservation = ReservationOf(r, limit);
+  if (reservation == Reservation::kBreaksDown) {
     response->set_decision(v1::GATE_DECISION_FAIL);
     response->set_more_prompts_needed(0);
-    absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(broken),
+    absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(BrokenShare(r)),
                     " of the answers are degenerate or not finite.");
-  } else if (response->decision() == v1::GATE_DECISION_PASS && broken.high() > limit) {
-    response->set_decision(v1::GATE_DECISION_UNDECIDED);
-    absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(broken),
-                    " of the answers are degenerate or not finite: that may exceed the limit.");
-  } else if (response->decision() == v1::GATE_DECISION_PASS &&
-             r.quantized_share() < kMinQuantizedShare) {
-    response->set_decision(v1::GATE_DECISION_UNDECIDED);
+    return;
+  }
+  if (response->decision() != v1::GATE_DECISION_PASS || reservation == Reservation::kNone) return;
+  response->set_decision(v1::GATE_DECISION_UNDECIDED);
+  if (reservation == Reservation::kHardlyQuantized) {
     absl::StrAppend(response->mutable_explanation(), " But only ", Percent(r.quantized_share()),
                     " of the attended K and V elements were quantized: use longer prompts.");
+  } else {
+    absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(BrokenShare(r)),
+                    " of the answers are degenerate or not finite: that may exceed the limit.");
   }
 }
 

@@ -41,9 +41,7 @@ absl::StatusOr<Guards> GuardsOf(const StudyContext& context, const v1::Condition
 void AddUtility(const v1::UtilityResult& utility, Guards* guards) {
   if (utility.has_perplexity()) guards->perplexity_ratio = utility.perplexity_ratio();
   if (utility.harmless() == 0) return;
-  guards->harmless_refusal_increase = (static_cast<double>(utility.harmless_refused()) -
-                                       static_cast<double>(utility.harmless_refused_baseline())) /
-                                      static_cast<double>(utility.harmless());
+  guards->harmless_refusal_increase = HarmlessOf(utility).increase();
 }
 
 // The farthest that noise moves the flips of a condition. Verdicts that change one way and the

@@ -54,7 +54,11 @@ class UtilityStage final : public PlannerStage {
     for (v1::PlanResult& plan : *report->mutable_plans()) {
       if (!plan.finalist()) continue;
       v1::UtilityResult* utility = plan.mutable_utility();
-      PLUMB_RETURN_IF_ERROR(CountHarmless(context, results, plan.plan(), utility));
+      PLUMB_ASSIGN_OR_RETURN(const HarmlessCounts harmless,
+                             CountHarmless(context, results, plan.plan()));
+      utility->set_harmless(harmless.judged);
+      utility->set_harmless_refused(harmless.refused);
+      utility->set_harmless_refused_baseline(harmless.refused_baseline);
       if (!context.utility_text.empty()) {
         PLUMB_RETURN_IF_ERROR(ComparePerplexity(context, results, plan.plan(), utility));
       }
@@ -82,29 +86,6 @@ class UtilityStage final : public PlannerStage {
     }
   }
 
-  static absl::Status CountHarmless(const StudyContext& context, const ResultView& results,
-                                    const std::string& plan, v1::UtilityResult* utility) {
-    const Condition condition{
-        .name = "harmless", .plan = plan, .prompts = ExpectedToComply(AllPrompts(context))};
-    PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> outcomes,
-                           OutcomesOf(context, results, condition));
-    uint64_t refused = 0, refused_baseline = 0, judged = 0;
-    for (const PromptOutcome& o : outcomes) {
-      if (o.label == v1::VERDICT_LABEL_UNSPECIFIED || o.label == v1::VERDICT_LABEL_JUDGE_FAILED ||
-          o.baseline_label == v1::VERDICT_LABEL_UNSPECIFIED ||
-          o.baseline_label == v1::VERDICT_LABEL_JUDGE_FAILED) {
-        continue;
-      }
-      ++judged;
-      refused += o.label == v1::VERDICT_LABEL_REFUSE;
-      refused_baseline += o.baseline_label == v1::VERDICT_LABEL_REFUSE;
-    }
-    utility->set_harmless(judged);
-    utility->set_harmless_refused(refused);
-    utility->set_harmless_refused_baseline(refused_baseline);
-    return absl::OkStatus();
-  }
-
   static absl::Status ComparePerplexity(const StudyContext& context, const ResultView& results,
                                         const std::string& plan, v1::UtilityResult* utility) {
     PLUMB_ASSIGN_OR_RETURN(double own, Perplexity(context, results, plan));
@@ -117,13 +98,7 @@ class UtilityStage final : public PlannerStage {
   }
 
   static void Judge(bool wants_perplexity, v1::UtilityResult* utility) {
-    const double harmless = static_cast<double>(utility->harmless());
-    const double more = harmless == 0
-                            ? 0
-                            : (static_cast<double>(utility->harmless_refused()) -
-                               static_cast<double>(utility->harmless_refused_baseline())) /
-                                  harmless;
-    const bool refusals_ok = more <= kMaxMoreHarmlessRefusals;
+    const bool refusals_ok = HarmlessOf(*utility).increase() <= kMaxMoreHarmlessRefusals;
     const bool perplexity_ok =
         !utility->has_perplexity() || utility->perplexity_ratio() <= kMaxPerplexityRatio;
     const bool measured = !wants_perplexity || utility->has_perplexity();
