@@ -60,6 +60,7 @@ inline std::vector<GpuVariant> GpuVariants() {
 }
 
 struct GpuOptions {
+  int device = 0;
   ComputeDtype dtype = ComputeDtype::kF32;
   int max_running = 256;
   int chunk_rows = 256;
@@ -78,6 +79,7 @@ inline absl::StatusOr<std::unique_ptr<Engine>> TryOpenGpu(const std::string& dir
   options.prefix_cache_bytes = gpu.prefix_bytes;
   options.threads = 4;
   CudaOptions cuda;
+  cuda.device = gpu.device;
   cuda.chunk_rows = gpu.chunk_rows;
   cuda.wave_rows = gpu.wave_rows;
   return CreateCudaEngine(options, cuda);
