@@ -241,7 +241,7 @@ cudaError_t LaunchShape(const AttentionCall& call, cudaStream_t stream) {
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
     if (error != cudaSuccess) return error;
   }
-  const int blocks = BlocksPerRow(call.max_context);
+  const int blocks = BlocksPerRow(call.step.max_rows, call.max_context);
   const dim3 grid(call.dims.kv_heads, call.step.max_rows, blocks);
   kernel<<<grid, kAttentionThreads, kShared, stream>>>(call);
   const cudaError_t error = cudaPeekAtLastError();
@@ -278,9 +278,10 @@ cudaError_t LaunchDtype(const AttentionCall& call, cudaStream_t stream) {
 }  // namespace
 
 int64_t AttentionWorkspaceBytes(const ModelDims& dims, int max_rows, int max_context) {
-  if (BlocksPerRow(max_context) == 1) return 0;
+  const int rows = max_rows < kManyRows ? max_rows : kManyRows;
+  if (BlocksPerRow(rows, max_context) == 1) return 0;
   const int64_t partials =
-      int64_t{max_rows} * dims.heads * ((max_context + kAttentionSplit - 1) / kAttentionSplit);
+      int64_t{rows} * dims.heads * ((max_context + kAttentionSplit - 1) / kAttentionSplit);
   return partials * (dims.head_dim + 2) * static_cast<int64_t>(sizeof(float));
 }
 

@@ -37,7 +37,8 @@ struct Attention {
   int max_context = 0;        // positions that any row may attend to
 };
 
-// Partial results; 0 unless contexts are so long that several blocks share a row.
+// Partial results of any launch with at most max_rows rows; 0 unless contexts are so long that
+// several blocks share a row.
 int64_t AttentionWorkspaceBytes(const ModelDims& dims, int max_rows, int max_context);
 // cudaErrorInvalidValue for a head_dim or group size that is not served.
 cudaError_t LaunchAttention(const Attention& args, cudaStream_t stream);

@@ -151,9 +151,13 @@ __device__ inline float Normalized(float value, float total) {
   return __fadd_rn(__fdiv_rn(value, total), 0.0f);
 }
 
-// Blocks that share a row. Rows of one step are hundreds in general, so a row gets more than one
-// block only where one block would take long.
-inline int BlocksPerRow(int max_context) {
+// Rows of a step above which one block each keeps the GPU busy.
+constexpr int kManyRows = 512;
+
+// Blocks that share a row: more than one only where one block would take long and rows are few, so
+// that a long prompt needs no partial results. Bits do not depend on it.
+inline int BlocksPerRow(int max_rows, int max_context) {
+  if (max_rows > kManyRows) return 1;
   const int blocks = max_context / (4 * kAttentionSplit);
   return blocks <= 2 ? 1 : (blocks < 8 ? blocks : 8);
 }

@@ -70,6 +70,7 @@ absl::StatusOr<Device> DeviceOf(const v1::WorkerConfig& config) {
         absl::StrCat("chunk_rows must be 64, 128, 256 or 512, got ", config.chunk_rows()));
   }
   if (config.chunk_rows() != 0) device.cuda.chunk_rows = static_cast<int>(config.chunk_rows());
+  if (config.max_positions() != 0) device.cuda.max_positions = config.max_positions();
   return device;
 }
 

@@ -65,6 +65,7 @@ struct GpuOptions {
   int max_running = 256;
   int chunk_rows = 256;
   int64_t wave_rows = 2048;
+  int64_t max_positions = 0;  // 0 = the default
   int64_t pool_bytes = int64_t{1} << 30;
   int64_t prefix_bytes = int64_t{1} << 26;
 };
@@ -82,6 +83,7 @@ inline absl::StatusOr<std::unique_ptr<Engine>> TryOpenGpu(const std::string& dir
   cuda.device = gpu.device;
   cuda.chunk_rows = gpu.chunk_rows;
   cuda.wave_rows = gpu.wave_rows;
+  if (gpu.max_positions != 0) cuda.max_positions = gpu.max_positions;
   return CreateCudaEngine(options, cuda);
 }
 

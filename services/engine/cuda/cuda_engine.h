@@ -18,7 +18,7 @@ struct CudaOptions {
   int device = 0;
   int chunk_rows = 256;  // rows of every product: 64, 128, 256 or 512; decides bits
   // Positions of the longest sequence, prompt and answer; a lower context of the model counts. A
-  // step's memory grows with it, and with its square beyond 8191 positions.
+  // step's memory grows with it.
   int64_t max_positions = 8192;
   int64_t wave_rows = 2048;  // prompt rows that one step takes
 };
