@@ -21,9 +21,17 @@ PACKAGES=(build-essential cmake ninja-build ccache pkg-config git ca-certificate
   libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   libspdlog-dev libfmt-dev nlohmann-json3-dev libcli11-dev prometheus-cpp-dev libcurl4-openssl-dev
   zlib1g-dev libpcre2-dev libicu-dev libsqlite3-dev libssl-dev libgtest-dev libgmock-dev)
-# clang's runtime (libFuzzer, sanitizers) carries its version in its name: 14 on Debian 12, 18 on Ubuntu 24.04.
-CLANG_RT=libclang-rt-14-dev
-grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null && CLANG_RT=libclang-rt-18-dev
+# clang's runtime (libFuzzer, sanitizers) carries its version in its name.
+OS_RELEASE=${PLUMB_OS_RELEASE:-/etc/os-release}
+SYSTEM=$(. "$OS_RELEASE" 2>/dev/null && echo "${ID:-} ${VERSION_ID:-}") || SYSTEM="an unknown system"
+case $SYSTEM in
+  "debian 12") CLANG_RT=libclang-rt-14-dev ;;
+  "ubuntu 24.04") CLANG_RT=libclang-rt-18-dev ;;
+  *)
+    say "note: Plumbline is set up on Debian 12 and Ubuntu 24.04; this is '$SYSTEM', where packages may differ"
+    CLANG_RT=libclang-rt-14-dev
+    ;;
+esac
 TEST_PACKAGES=(clang clang-format clang-tidy "$CLANG_RT" prometheus)
 
 missing_packages() {
@@ -49,7 +57,14 @@ install_packages() {
   fi
   say "system packages: installing ${#missing[@]}"
   quietly "$PLUMB_DATA/logs/apt.log" "${sudo[@]}" apt-get update
-  quietly "$PLUMB_DATA/logs/apt.log" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+  local unknown=() package
+  for package in "${missing[@]}"; do
+    apt-cache show "$package" >/dev/null 2>&1 || unknown+=("$package")
+  done
+  [ ${#unknown[@]} -eq 0 ] || die "no such package here: ${unknown[*]}. On Ubuntu most of them are in" \
+    "'universe' (add-apt-repository universe); this is '$SYSTEM', Plumbline's setup knows Debian 12 and Ubuntu 24.04"
+  # Ubuntu's needrestart would ask about services in the middle.
+  quietly "$PLUMB_DATA/logs/apt.log" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
     RUNLEVEL=1 apt-get install -y --no-install-recommends "${missing[@]}"
 }
 

@@ -131,7 +131,10 @@ def compile_chat(source, args):
     if args.no_chat:
         return None
     if not source.chat_template:
-        progress("no chat template: the bundle takes raw prompts only")
+        progress(
+            "no chat template: the bundle takes raw prompts only, as base models do"
+            " (plumb generate --raw, plumb diagnose --raw)"
+        )
         return None
     try:
         chat = chat_compiler.compile_template(

@@ -23,7 +23,7 @@ void AddDecoding(const v1::DecodingSettings& decoding, DigestBuilder* digest) {
       .Add("seed", absl::StrCat(sampling.seed()))
       .Add("sample_index", static_cast<int64_t>(sampling.sample_index()))
       .Add("stop_on_verdict", decoding.stop_on_verdict())
-      .Add("raw", static_cast<int>(decoding.raw()))
+      .Add("raw", decoding.raw() ? 2 : 0)  // 1: raw prompts had no BOS
       .Add("parse_special", static_cast<int>(decoding.parse_special()));
 }
 

@@ -20,6 +20,7 @@ constexpr absl::Duration kPoll = absl::Milliseconds(20);
 // Between fork and exec only async-signal-safe calls are allowed.
 [[noreturn]] void RunChild(char* const* argv, int log_fd, pid_t parent, int error_fd) {
   setpgid(0, 0);
+  signal(SIGPIPE, SIG_DFL);  // plumb ignores it, and exec would hand that on
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(1);  // the parent died before the line above
   if (log_fd >= 0) {

@@ -1,11 +1,16 @@
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "services/cli/commands.h"
 #include "services/cli/progress.h"
+#include "services/cli/report_files.h"
 #include "services/cli/session.h"
 #include "services/cli/study_flags.h"
+#include "services/common/files.h"
+#include "services/common/status_macros.h"
 #include "services/rpc/status.h"
 
 namespace plumbline {
@@ -112,6 +117,41 @@ int Resume(const OnExperiment& flags, const std::string& out) {
   return FollowExperiment(**session, flags.id, out);
 }
 
+// Report files that lie in the data folder may hold texts or token ids: each is written anew
+// without.
+absl::Status PurgeReports(Session& session, const std::string& id, bool everything) {
+  const std::string folder = JoinPath(session.data_dir(), absl::StrCat("reports/", id));
+  if (!DirectoryExists(folder)) return absl::OkStatus();
+  if (everything) {
+    std::error_code error;
+    std::filesystem::remove_all(folder, error);
+    if (error) {
+      return absl::UnavailableError(
+          absl::StrCat("the reports in ", folder, " could not be removed: ", error.message()));
+    }
+    printf("removed the reports in %s\n", folder.c_str());
+    return absl::OkStatus();
+  }
+  int rewritten = 0;
+  for (const v1::ReportFormat format :
+       {v1::REPORT_FORMAT_HTML, v1::REPORT_FORMAT_JSON, v1::REPORT_FORMAT_CSV,
+        v1::REPORT_FORMAT_LATEX, v1::REPORT_FORMAT_CANONICAL}) {
+    const absl::StatusOr<std::vector<NamedFile>> files =
+        FetchReport(session, id, format, /*show_texts=*/false);
+    // A study that has measured nothing yet has no report to write anew.
+    if (absl::IsFailedPrecondition(files.status())) return absl::OkStatus();
+    if (!files.ok()) return files.status();
+    for (const NamedFile& file : *files) {
+      const std::string path = JoinPath(folder, file.name);
+      if (!FileExists(path)) continue;
+      PLUMB_RETURN_IF_ERROR(WriteFileAtomically(path, file.bytes, 0600));
+      ++rewritten;
+    }
+  }
+  printf("wrote %d report files in %s anew, without texts\n", rewritten, folder.c_str());
+  return absl::OkStatus();
+}
+
 absl::Status Purge(const OnExperiment& flags, bool everything) {
   absl::StatusOr<std::unique_ptr<Session>> session =
       Session::Open(flags.session, Session::Need::kPurge);
@@ -122,9 +162,9 @@ absl::Status Purge(const OnExperiment& flags, bool everything) {
   const auto response =
       (*session)->experiments().Call(&v1::Experiments::Stub::PurgeExperiment, request);
   if (!response.ok()) return response.status();
-  printf("removed %d texts and %d cells\n", static_cast<int>(response->texts_removed()),
-         static_cast<int>(response->cells_removed()));
-  return absl::OkStatus();
+  printf("removed %d texts and %d cells; what another study shares stays\n",
+         static_cast<int>(response->texts_removed()), static_cast<int>(response->cells_removed()));
+  return PurgeReports(**session, flags.id, everything);
 }
 
 }  // namespace
@@ -156,6 +196,15 @@ void AddExperimentCommands(CLI::App& app, int* exit_code) {
 
   CLI::App* purge = app.add_subcommand(
       "purge", "Delete an experiment's texts (or all of it), except what another one shares");
+  purge->footer(
+      "Goes: prompts, system prompt and utility text, answers (texts, token ids, first-token\n"
+      "probabilities, digests of them), captured keys and values, and texts in DATA/reports/ID.\n"
+      "Stays: verdicts with the judge's rule that fired, counts and conclusions, prompt ids, "
+      "hashes\n"
+      "of prompts and prompt sets, cell keys, the judge's cache (digest to verdict), and whatever\n"
+      "another study that is not purged shares. Files that you wrote elsewhere (--out) are yours "
+      "to\n"
+      "delete. A later study computes purged answers anew.");
   auto purge_flags = RegisterOnExperiment(purge);
   auto everything = std::make_shared<bool>(false);
   purge->add_flag("--everything", *everything, "the experiment and its results too");

@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -12,6 +14,7 @@
 #include "services/cli/local_worker.h"
 #include "services/cli/progress.h"
 #include "services/cli/prompt_sources.h"
+#include "services/cli/session.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
@@ -56,8 +59,13 @@ absl::StatusOr<std::map<std::string, std::vector<int32_t>>> ReadForced(const std
       return absl::InvalidArgumentError(absl::StrCat(
           path, ":", number, ": expected {\"id\": \"...\", \"token_ids\": [1, 2, ...]}"));
     }
-    std::vector<int32_t>& tokens = forced[row[id_key].get<std::string>()];
-    tokens.clear();
+    const std::string id = row[id_key].get<std::string>();
+    if (forced.contains(id)) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ":", number,
+                                                     ": a second answer for prompt '", id,
+                                                     "'; one each is fed under every --kv plan"));
+    }
+    std::vector<int32_t>& tokens = forced[id];
     for (const Json& token : row["token_ids"]) {
       if (!token.is_number_integer()) {
         return absl::InvalidArgumentError(
@@ -67,6 +75,43 @@ absl::StatusOr<std::map<std::string, std::vector<int32_t>>> ReadForced(const std
     }
   }
   return forced;
+}
+
+// "'a', 'b', 'c' and 4 more"
+std::string Some(const std::vector<std::string>& ids) {
+  constexpr size_t kShown = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(kShown, ids.size()); ++i) {
+    absl::StrAppend(&text, i == 0 ? "'" : ", '", ids[i], "'");
+  }
+  if (ids.size() > kShown) absl::StrAppend(&text, " and ", ids.size() - kShown, " more");
+  return text;
+}
+
+// Every prompt has one answer to feed, and every answer a prompt: a free answer among forced ones
+// would pass for one of them.
+absl::Status CheckForced(const std::map<std::string, std::vector<int32_t>>& forced,
+                         const PromptSet& set, const std::string& path) {
+  std::set<std::string> prompts;
+  std::vector<std::string> without_answer, without_prompt;
+  for (const Prompt& prompt : set.prompts) {
+    prompts.insert(prompt.id);
+    if (!forced.contains(prompt.id)) without_answer.push_back(prompt.id);
+  }
+  for (const auto& [id, unused] : forced) {
+    if (!prompts.contains(id)) without_prompt.push_back(id);
+  }
+  if (!without_prompt.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": no prompt has the id ", Some(without_prompt), "; the ids here look like ",
+        Some({set.prompts.front().id}), " (`plumb generate --json` prints them as prompt_id)"));
+  }
+  if (!without_answer.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": no answer for prompt ", Some(without_answer),
+                     "; give one line for each of the ", set.prompts.size(), " prompts"));
+  }
+  return absl::OkStatus();
 }
 
 const char* FinishWord(v1::FinishReason reason) {
@@ -148,8 +193,10 @@ absl::Status RunBatch(RpcClient<v1::Generation>& client, const v1::GenerateReque
   while (stream->Read(&response)) {
     PrintAnswer(response, plans[response.plan_index()], as_json);
     ++*done;
+    if (OutputBroken()) context.TryCancel();
   }
-  return FromGrpcStatus(stream->Finish());
+  const grpc::Status status = stream->Finish();
+  return OutputBroken() ? absl::OkStatus() : FromGrpcStatus(status);
 }
 
 absl::Status Generate(const GenerateFlags& flags) {
@@ -158,6 +205,9 @@ absl::Status Generate(const GenerateFlags& flags) {
   PLUMB_ASSIGN_OR_RETURN(const auto forced, ReadForced(flags.force_file));
   PLUMB_ASSIGN_OR_RETURN(const PromptSet set,
                          ResolvePromptSet(flags.prompts_file, PromptRoots("plumbline-data")));
+  if (!flags.force_file.empty()) {
+    PLUMB_RETURN_IF_ERROR(CheckForced(forced, set, flags.force_file));
+  }
   PLUMB_ASSIGN_OR_RETURN(const v1::GenerateRequest base, BaseRequest(flags, plans));
   std::unique_ptr<LocalWorker> worker;
   v1::Endpoint endpoint;
@@ -202,6 +252,7 @@ absl::Status Generate(const GenerateFlags& flags) {
       }
     }
     PLUMB_RETURN_IF_ERROR(RunBatch(*client, request, plans, flags.json, &done));
+    if (OutputBroken()) return absl::OkStatus();
   }
   fprintf(stderr, "%d answers\n", static_cast<int>(done));
   return absl::OkStatus();
@@ -231,13 +282,15 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
       ->capture_default_str();
   command->add_option("--dtype", flags->worker.dtype, "compute dtype")
       ->check(CLI::IsMember({"fp32", "bf16"}));
-  command->add_option("--device", flags->worker.device, "cpu, cuda or cuda:N");
+  command->add_option("--device", flags->worker.device, "cpu, cuda or cuda:N")->check(DeviceName());
   command->add_option("--threads", flags->worker.threads, "0 = all cores")
       ->check(CLI::Range(0, 1024));
   command
       ->add_option("--max-running", flags->worker.max_running, "sequences in a batch (0 = default)")
       ->check(CLI::Range(0, 65536));
-  command->add_option("--force", flags->force_file, "answers to feed, jsonl with id and token_ids");
+  command->add_option(
+      "--force", flags->force_file,
+      "answers to feed: jsonl with id and token_ids, one line for each prompt and no other");
   command->add_option("--system", flags->system_prompt, "system prompt");
   command->add_option("--temperature", flags->temperature, "0 = greedy")
       ->check(CLI::Range(0.0, 100.0));

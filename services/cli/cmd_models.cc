@@ -18,7 +18,7 @@ namespace {
 
 struct ImportFlags {
   std::string source, out, lora, name, dtype;
-  bool force = false;
+  bool force = false, no_chat = false;
 };
 
 // The import is a Python step: reading GGUF and rendering Jinja templates is what its libraries do.
@@ -34,6 +34,7 @@ int Import(const ImportFlags& flags) {
   add("--lora", flags.lora);
   add("--name", flags.name);
   add("--dtype", flags.dtype);
+  if (flags.no_chat) argv.push_back("--no-chat");
   if (flags.force) argv.push_back("--force");
   ShutdownSignal shutdown;
   absl::StatusOr<std::unique_ptr<ChildProcess>> child = ChildProcess::Start(argv, "");
@@ -52,6 +53,9 @@ absl::Status Show(const std::string& dir, bool verify) {
   printf("  %s, %d layers, %d heads, %d kv heads of %d, vocabulary %d, context %lld\n",
          config.family.c_str(), config.num_layers, config.num_heads, config.num_kv_heads,
          config.head_dim, config.vocab_size, static_cast<long long>(config.max_context));
+  if (!manifest.has_chat_format()) {
+    printf("  no chat format: takes raw prompts only (--raw), as base models do\n");
+  }
   printf("  source %s, licence %s\n", manifest.source.c_str(), manifest.license.c_str());
   for (const auto& [name, file] : manifest.files) {
     printf("  %s %12lld  %s\n", file.sha256.substr(0, 16).c_str(),
@@ -65,6 +69,8 @@ absl::Status Show(const std::string& dir, bool verify) {
 }
 
 }  // namespace
+
+bool OutputBroken() { return ferror(stdout) != 0; }
 
 int Finish(const absl::Status& status) {
   if (!status.ok()) fprintf(stderr, "error: %s\n", std::string(status.message()).c_str());
@@ -88,6 +94,8 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
                      "the model's name (default: the source folder's, or the GGUF file's own)");
   import->add_option("--dtype", flags->dtype, "keep, f32, bf16 or f16")
       ->check(CLI::IsMember({"keep", "f32", "bf16", "f16"}));
+  import->add_flag("--no-chat", flags->no_chat,
+                   "leave the chat template out; the bundle then takes raw prompts only (--raw)");
   import->add_flag("--force", flags->force, "replace an existing bundle");
   import->callback([=] { *exit_code = Import(*flags);
 });

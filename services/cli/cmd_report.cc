@@ -75,8 +75,10 @@ absl::Status Results(const ResultsFlags& flags) {
     const auto printed = google::protobuf::util::MessageToJsonString(row, &json, options);
     if (!printed.ok()) return absl::InternalError("a result does not print as JSON");
     printf("%s\n", json.c_str());
+    if (OutputBroken()) context.TryCancel();
   }
-  return FromGrpcStatus(stream->Finish());
+  const grpc::Status status = stream->Finish();
+  return OutputBroken() ? absl::OkStatus() : FromGrpcStatus(status);
 }
 
 struct ExportFlags {

@@ -1,9 +1,14 @@
 #include <cstdio>
 #include <memory>
+#include <set>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "plumbline/v1/generation.grpc.pb.h"
 #include "services/cli/commands.h"
 #include "services/cli/local_cluster.h"
 #include "services/common/status_macros.h"
+#include "services/rpc/client.h"
 #include "services/rpc/config.h"
 #include "services/rpc/shutdown_signal.h"
 
@@ -34,6 +39,32 @@ absl::StatusOr<v1::ClusterConfig> ConfigOf(const UpFlags& flags) {
   return config;
 }
 
+// The models that can be studied here, and the bundles that cannot with the reason.
+void PrintModels(const LocalCluster& cluster) {
+  std::set<std::string> served, left_out;
+  for (const ServiceAddress& service : cluster.Services()) {
+    if (!absl::StartsWith(service.name, "worker-")) continue;
+    v1::Endpoint endpoint;
+    endpoint.set_address(service.address);
+    const auto client = RpcClient<v1::Generation>::Create(endpoint);
+    if (!client.ok()) continue;
+    const auto models = (*client)->Call(&v1::Generation::Stub::ListModels, v1::ListModelsRequest());
+    if (!models.ok()) {
+      fprintf(stderr, "%s does not list its models: %s\n", service.name.c_str(),
+              std::string(models.status().message()).c_str());
+      continue;
+    }
+    for (const v1::ModelInfo& model : models->models()) {
+      served.insert(absl::StrCat(model.name(), " (", model.model_digest().substr(0, 12), ")",
+                                 model.raw_only() ? ", raw prompts only (--raw)" : ""));
+    }
+    left_out.insert(models->left_out().begin(), models->left_out().end());
+  }
+  for (const std::string& model : served) printf("model        %s\n", model.c_str());
+  fflush(stdout);
+  for (const std::string& line : left_out) fprintf(stderr, "left out     %s\n", line.c_str());
+}
+
 absl::Status Up(const UpFlags& flags) {
   PLUMB_ASSIGN_OR_RETURN(const v1::ClusterConfig config, ConfigOf(flags));
   if (flags.print_config) {
@@ -49,6 +80,7 @@ absl::Status Up(const UpFlags& flags) {
     printf("%-12s %-22s metrics http://%s/metrics  pid %d\n", service.name.c_str(),
            service.address.c_str(), service.metrics_address.c_str(), service.pid);
   }
+  PrintModels(*cluster);
   printf("up; stop with Ctrl-C. Studies: plumb diagnose --coordinator %s --model NAME\n",
          cluster->coordinator_address().c_str());
   fflush(stdout);

@@ -16,6 +16,10 @@ void AddStudyCommands(CLI::App& app, int* exit_code);       // sweep diagnose mi
 void AddExperimentCommands(CLI::App& app, int* exit_code);  // list show watch cancel resume purge
 void AddReportCommands(CLI::App& app, int* exit_code);      // report results export gate
 
+// Whether a write to standard output has failed: a reader such as `head` has what it wants, or the
+// disk is full. Loops over long output end then; main() tells the two apart.
+bool OutputBroken();
+
 // Prints "error: ..." on standard error where status is not OK and returns the exit code for it.
 int Finish(const absl::Status& status);
 

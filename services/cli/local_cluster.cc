@@ -5,7 +5,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +24,9 @@ namespace {
 constexpr absl::Duration kStopPatience = absl::Seconds(25);
 constexpr std::chrono::milliseconds kSupervisePeriod{200};
 constexpr char kLoopbackAnyPort[] = "127.0.0.1:0";
+constexpr char kAddressFile[] = "coordinator.address";
+constexpr absl::Duration kLockPoll = absl::Milliseconds(50);
+constexpr absl::Duration kQuietWait = absl::Seconds(1);  // a wait that nobody needs to hear of
 
 std::string RunFile(const v1::ClusterConfig& config, absl::string_view name) {
   return JoinPath(config.data_dir(), absl::StrCat("run/", name));
@@ -68,7 +73,7 @@ std::string RunningCoordinator(const std::string& data_dir) {
   close(fd);
   if (!locked) return "";
   const absl::StatusOr<std::string> address =
-      ReadFile(JoinPath(data_dir, "run/coordinator.address"));
+      ReadFile(JoinPath(data_dir, absl::StrCat("run/", kAddressFile)));
   return address.ok() ? *address : "";
 }
 
@@ -98,18 +103,40 @@ absl::StatusOr<std::unique_ptr<LocalCluster>> LocalCluster::Start(const v1::Clus
   return cluster;
 }
 
-absl::Status LocalCluster::StartAll() {
-  // Held until this object goes or plumb ends, however it ends.
+// Held until this object goes or plumb ends, however it ends.
+absl::Status LocalCluster::TakeLock() {
   const std::string lock_path = RunFile(config_, "cluster.lock");
-  lock_fd_ = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock_fd_ < 0 || flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "a cluster runs on ", config_.data_dir(), " already",
-        RunningCoordinator(config_.data_dir()).empty()
-            ? ""
-            : absl::StrCat(" (--coordinator ", RunningCoordinator(config_.data_dir()), ")"),
-        ": use it, stop it, or name another --data folder"));
+  const int fd = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot open the lock ", lock_path, ": ", strerror(errno)));
   }
+  const absl::Time begun = absl::Now();
+  bool told = false;
+  while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    const std::string running = RunningCoordinator(config_.data_dir());
+    const absl::Duration waited = absl::Now() - begun;
+    if (!running.empty() || waited > options_.lock_patience) {
+      close(fd);
+      return absl::FailedPreconditionError(
+          absl::StrCat("a cluster runs on ", config_.data_dir(), " already",
+                       running.empty() ? "" : absl::StrCat(" (--coordinator ", running, ")"),
+                       ": use it, stop it, or name another --data folder"));
+    }
+    if (!told && waited > kQuietWait) {
+      Notify(absl::StrCat("another plumb uses ", config_.data_dir(), "; waiting for it ..."));
+      told = true;
+    }
+    absl::SleepFor(kLockPoll);
+  }
+  lock_fd_ = fd;
+  // Of a cluster that ended without cleaning up; whoever comes next must not call there.
+  unlink(RunFile(config_, kAddressFile).c_str());
+  return absl::OkStatus();
+}
+
+absl::Status LocalCluster::StartAll() {
+  PLUMB_RETURN_IF_ERROR(TakeLock());
   v1::CoordinatorConfig coordinator = config_.coordinator();
   if (!options_.only_coordinator) {
     v1::CaptureConfig capture = config_.capture();
@@ -132,9 +159,9 @@ absl::Status LocalCluster::StartAll() {
   PLUMB_RETURN_IF_ERROR(
       StartService("coordinator", "plumb-coordinator", &coordinator, coordinator.mutable_server()));
   coordinator_address_ = services_.back()->address;
+  if (ForAMoment()) return absl::OkStatus();
   PLUMB_RETURN_IF_ERROR(
-      WriteFileAtomically(RunFile(config_, "coordinator.address"), coordinator_address_, 0600));
-  if (options_.only_coordinator || options_.without_workers) return absl::OkStatus();
+      WriteFileAtomically(RunFile(config_, kAddressFile), coordinator_address_, 0600));
   for (int w = 0; w < config_.workers_size(); ++w) {
     v1::WorkerConfig worker = config_.workers(w);
     Fill(coordinator_address_, worker.mutable_coordinator());
@@ -239,13 +266,14 @@ void LocalCluster::Stop() {
     stopping_ = true;
   }
   stop_asked_.notify_all();
+  // Those who come from here on wait for the lock. A cluster that found another one on its data
+  // folder leaves that one's address alone.
+  if (lock_fd_ >= 0) unlink(RunFile(config_, kAddressFile).c_str());
   if (supervisor_.joinable()) supervisor_.join();
   // Who calls stops before whom it calls; those that do not wait for each other stop together.
   StopAll([](const std::string& name) { return name.rfind("worker", 0) == 0; });
   StopAll([](const std::string& name) { return name == "coordinator"; });
   StopAll([](const std::string&) { return true; });
-  // A cluster that found another one on its data folder leaves that one's address alone.
-  if (!coordinator_address_.empty()) unlink(RunFile(config_, "coordinator.address").c_str());
 }
 
 std::vector<ServiceAddress> LocalCluster::Services() const {

@@ -29,6 +29,9 @@ struct LocalClusterOptions {
   bool only_coordinator = false;  // to read what is stored
   bool without_workers = false;   // to change what is stored, captures included
   absl::Duration start_timeout = absl::Seconds(300);
+  // How long to wait for another plumb that has the data folder for a moment: one that reads, or
+  // one whose cluster just starts or stops.
+  absl::Duration lock_patience = absl::Seconds(60);
   int max_restarts = 5;  // of one service
 };
 
@@ -43,7 +46,8 @@ class LocalCluster {
  public:
   // config.data_dir is made (0700) with run/ (configs, port files) and logs/. Unavailable names the
   // service that did not come up and its log; FailedPrecondition when another cluster runs on the
-  // same data folder, with its address.
+  // same data folder, with its address: RunningCoordinator then gives it. A cluster with
+  // only_coordinator or without_workers lasts a moment; others wait for its end and never use it.
   static absl::StatusOr<std::unique_ptr<LocalCluster>> Start(const v1::ClusterConfig& config,
                                                              LocalClusterOptions options);
   ~LocalCluster();
@@ -59,6 +63,8 @@ class LocalCluster {
  private:
   struct Service;
   LocalCluster(v1::ClusterConfig config, LocalClusterOptions options);
+  absl::Status TakeLock();
+  bool ForAMoment() const { return options_.only_coordinator || options_.without_workers; }
   absl::Status StartAll();
   absl::Status StartService(const std::string& name, const std::string& binary,
                             google::protobuf::Message* config, v1::ServerConfig* server);

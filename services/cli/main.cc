@@ -1,11 +1,37 @@
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 #include "CLI/CLI.hpp"
 #include "services/cli/commands.h"
 #include "services/common/logging.h"
 #include "services/rpc/metrics.h"
 
+namespace {
+
+// The reader of a pipe may go away at any time; that is no failure of ours. Anything else that
+// keeps output from where it was to go is one.
+int FlushedExitCode(int exit_code) {
+  errno = 0;
+  const bool failed = fflush(stdout) != 0;
+  struct stat info = {};
+  const bool pipe = fstat(STDOUT_FILENO, &info) == 0 && !S_ISREG(info.st_mode);
+  if ((!failed && !plumbline::OutputBroken()) || pipe) return exit_code;
+  fprintf(stderr, "error: cannot write the output: %s\n",
+          errno != 0 ? strerror(errno) : "is the disk full?");
+  return exit_code == 0 ? 1 : exit_code;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  // A write to a closed pipe fails instead of ending plumb on the spot: its services are stopped in
+  // order, whoever reads.
+  signal(SIGPIPE, SIG_IGN);
   CLI::App app{
       "Plumbline: does a KV-cache format break this model's refusals, why, and which "
       "mixed-precision\n"
@@ -35,5 +61,5 @@ int main(int argc, char** argv) {
     const int code = app.exit(error);
     return code == 0 ? 0 : 2;
   }
-  return exit_code;
+  return FlushedExitCode(exit_code);
 }

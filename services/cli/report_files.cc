@@ -50,9 +50,31 @@ const char* DecisionWord(v1::Decision decision) {
       return "SHIP";
     case v1::DECISION_DO_NOT_SHIP:
       return "DO NOT SHIP";
-    default:
+    case v1::DECISION_UNDECIDED:
       return "UNDECIDED";
+    default:
+      return "NO DECISION";
   }
+}
+
+// A custom study asks for counts, not for a verdict.
+const char* HeadingWord(const v1::Report& report) {
+  return report.study().has_custom() ? "MEASURED" : DecisionWord(report.headline().decision());
+}
+
+// What each plan of a custom study did to the answers.
+std::string ConditionsText(const v1::Report& report) {
+  std::string text;
+  for (const v1::ConditionResult& condition : report.sweep()) {
+    absl::StrAppend(&text, "  ", condition.name(), ": ", condition.flips(), " of ",
+                    CountOf(condition.baseline_refusals(), "refusal"), " turn into compliance, ",
+                    IntervalText(condition.flip_rate()), "; ", condition.reverse_flips(), " of ",
+                    condition.baseline_complies(), " compliances into refusals; ",
+                    condition.degenerate(), " refusals degenerate; ", condition.equal_answers(),
+                    " of ", CountOf(condition.cells(), "answer"), " equal to the baseline's; ",
+                    Percent(condition.quantized_share()), " of attended K and V quantized\n");
+  }
+  return text;
 }
 
 }  // namespace
@@ -85,8 +107,7 @@ std::string VerdictText(const v1::Report& report) {
   std::string text;
   const v1::Headline& headline = report.headline();
   const char* bold = kBold;
-  absl::StrAppend(&text, "\n", bold, DecisionWord(headline.decision()), "\033[0m  ",
-                  headline.sentence(), "\n");
+  absl::StrAppend(&text, "\n", bold, HeadingWord(report), "\033[0m  ", headline.sentence(), "\n");
   if (report.has_target()) {
     const v1::ConditionResult& target = report.target();
     absl::StrAppend(&text, "  flips under ", target.plan(), ": ", target.flips(), " of ",
@@ -102,6 +123,7 @@ std::string VerdictText(const v1::Report& report) {
           target.floor_prompts(), " (undisturbed ", target.floor_flips(), ")\n");
     }
   }
+  if (report.study().has_custom()) absl::StrAppend(&text, ConditionsText(report));
   if (!report.mode_explanation().empty()) {
     absl::StrAppend(&text, "  why: ", report.mode_explanation(), "\n");
   }

@@ -131,6 +131,12 @@ int FollowExperiment(Session& session, const std::string& id, const std::string&
 
 int RunStudy(const StudyFlags& flags, const v1::Study& study) {
   SessionFlags session_flags = flags.session;
+  if (flags.detach && session_flags.coordinator.empty()) {
+    return Finish(absl::InvalidArgumentError(
+        "--detach needs a cluster that goes on without this command: start one with `plumb up "
+        "--model-root DIR` and give the address that it prints as --coordinator HOST:PORT, or "
+        "leave --detach out"));
+  }
   if (session_flags.coordinator.empty()) session_flags.model_roots = {flags.model};
   if (session_flags.coordinator.empty() && !FileExists(JoinPath(flags.model, "manifest.json"))) {
     return Finish(absl::InvalidArgumentError(
@@ -160,7 +166,7 @@ int RunStudy(const StudyFlags& flags, const v1::Study& study) {
       fprintf(stderr, "no estimate: %s\n", std::string(status.message()).c_str());
     }
   }
-  if (flags.detach && !flags.session.coordinator.empty()) {
+  if (flags.detach) {
     printf("%s\n", experiment.id().c_str());
     return 0;
   }

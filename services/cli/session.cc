@@ -3,7 +3,9 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
@@ -48,6 +50,20 @@ absl::StatusOr<v1::ClusterConfig> StandaloneConfig(const SessionFlags& flags) {
 
 }  // namespace
 
+CLI::Validator DeviceName() {
+  return CLI::Validator(
+      [](const std::string& text) {
+        absl::string_view left = text;
+        uint32_t number = 0;
+        if (left == "cpu" || left == "cuda") return std::string();
+        if (absl::ConsumePrefix(&left, "cuda:") && absl::SimpleAtoi(left, &number)) {
+          return std::string();
+        }
+        return absl::StrCat("device must be cpu, cuda or cuda:N, got '", text, "'");
+      },
+      "DEVICE");
+}
+
 void SessionFlags::Register(CLI::App* app) {
   app->add_option("--coordinator", coordinator,
                   "HOST:PORT of a running coordinator (default: everything on this machine)");
@@ -62,7 +78,8 @@ void SessionFlags::Register(CLI::App* app) {
 void SessionFlags::RegisterWorkerFlags(CLI::App* app) {
   app->add_option("--dtype", dtype, "compute dtype of the local worker")
       ->check(CLI::IsMember({"fp32", "bf16"}));
-  app->add_option("--device", device, "cpu, cuda or cuda:N; with --workers, cuda is one GPU each");
+  app->add_option("--device", device, "cpu, cuda or cuda:N; with --workers, cuda is one GPU each")
+      ->check(DeviceName());
   app->add_option("--threads", threads, "threads of each local worker (0 = all cores)")
       ->check(CLI::Range(0, 1024));
   app->add_option("--workers", workers, "local workers to start")->check(CLI::Range(1, 64));
@@ -100,12 +117,21 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
       options.only_coordinator = need == Need::kRead;
       options.without_workers = need == Need::kPurge;
       options.notify = [](const std::string& line) { fprintf(stderr, "\n%s\n", line.c_str()); };
-      PLUMB_ASSIGN_OR_RETURN(session->cluster_, LocalCluster::Start(config, options));
-      if (need == Need::kRun) {
+      absl::StatusOr<std::unique_ptr<LocalCluster>> started = LocalCluster::Start(config, options);
+      if (started.ok()) {
+        session->cluster_ = *std::move(started);
+        running = session->cluster_->coordinator_address();
+      } else {
+        // One that came up meanwhile serves as well.
+        running = RunningCoordinator(flags.data_dir);
+        if (!absl::IsFailedPrecondition(started.status()) || running.empty()) {
+          return started.status();
+        }
+      }
+      if (need == Need::kRun && session->cluster_ != nullptr) {
         PLUMB_RETURN_IF_ERROR(
             WriteFileAtomically(RootsFile(flags.data_dir), ConfigText(config), 0600));
       }
-      running = session->cluster_->coordinator_address();
     }
     endpoint.set_address(running);
   }

@@ -28,6 +28,9 @@ struct SessionFlags {
   void RegisterWorkerFlags(CLI::App* app);
 };
 
+// Takes cpu, cuda and cuda:N. Whether there is such a GPU, the worker says.
+CLI::Validator DeviceName();
+
 using ExperimentsClient = RpcClient<v1::Experiments>;
 
 class Session {

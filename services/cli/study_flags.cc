@@ -17,7 +17,7 @@ constexpr char kBuiltinUtilityText[] = "data/text/utility.txt";
 constexpr char kNoUtilityText[] = "none";
 
 // A bundle folder stands for the model in it; anything else is a name or digest.
-absl::StatusOr<std::string> ModelReference(const std::string& model) {
+absl::StatusOr<std::string> ModelReference(const std::string& model, bool raw) {
   if (!FileExists(JoinPath(model, "manifest.json"))) {
     if (DirectoryExists(model)) {
       return absl::InvalidArgumentError(
@@ -29,6 +29,7 @@ absl::StatusOr<std::string> ModelReference(const std::string& model) {
     return model;
   }
   PLUMB_ASSIGN_OR_RETURN(const BundleManifest manifest, OpenBundle(model, /*digests=*/false));
+  if (!raw && !manifest.has_chat_format()) return NeedsRaw(manifest.name);
   return manifest.model_digest;
 }
 
@@ -45,7 +46,8 @@ void StudyFlags::Register(CLI::App* app) {
   app->add_option("--exclude", exclude_files,
                   "file of prompt hashes that take no part, such as what the model was trained on");
   app->add_option("--target", target,
-                  "KV format to judge, such as int4.asym.token (the default) or a whole plan");
+                  "KV format to judge, such as int4.asym.token (the default) or a whole plan; of a "
+                  "sweep over --kv plans, the first of them that quantizes");
   app->add_option("--policy", policy, "plumbline, or paper for the published rules")
       ->check(CLI::IsMember({"plumbline", "paper"}))
       ->capture_default_str();
@@ -68,6 +70,9 @@ void StudyFlags::Register(CLI::App* app) {
                   "text whose perplexity guards recommended plans (default: a built-in one; none "
                   "leaves it out)");
   app->add_flag("--full-answers", run_to_the_end, "no early stop once the verdict is decided");
+  app->add_flag(
+      "--raw", raw,
+      "prompts as they are, without the chat format: for base models; one user turn each");
   app->add_flag("--parse-special", parse_special,
                 "special-token look-alikes in prompts become special tokens");
   app->add_flag("--paper-quirks", paper_quirks,
@@ -84,7 +89,7 @@ void StudyFlags::Register(CLI::App* app) {
 absl::StatusOr<v1::Study> StudyFlags::Build() const {
   v1::Study study;
   study.set_name(name);
-  PLUMB_ASSIGN_OR_RETURN(*study.mutable_model(), ModelReference(model));
+  PLUMB_ASSIGN_OR_RETURN(*study.mutable_model(), ModelReference(model, raw));
   study.set_policy(policy == "paper" ? v1::POLICY_PAPER : v1::POLICY_PLUMBLINE);
   study.set_target(target);
   study.set_judge(judge);
@@ -97,6 +102,7 @@ absl::StatusOr<v1::Study> StudyFlags::Build() const {
   study.set_run_to_the_end(run_to_the_end);
   v1::DecodingSettings* decoding = study.mutable_decoding();
   decoding->set_max_new_tokens(max_new_tokens);
+  decoding->set_raw(raw);
   decoding->set_parse_special(parse_special);
   decoding->mutable_sampling()->set_temperature(temperature);
   decoding->mutable_sampling()->set_top_p(top_p);

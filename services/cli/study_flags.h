@@ -21,8 +21,8 @@ struct StudyFlags {
   uint32_t max_new_tokens = 0, max_prompts = 0, jitter_replicas = 0;
   uint64_t seed = 0;
   double temperature = 0, top_p = 0, flip_limit = 0;
-  bool run_to_the_end = false, paper_quirks = false, parse_special = false, detach = false,
-       yes = false;
+  bool run_to_the_end = false, paper_quirks = false, parse_special = false, raw = false,
+       detach = false;
   std::string out;  // where the report goes
 
   void Register(CLI::App* app);

@@ -1,5 +1,6 @@
 #include "services/coordinator/housekeeper.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 

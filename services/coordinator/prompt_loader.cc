@@ -122,6 +122,19 @@ void KeepSample(const v1::Study& study, ExperimentPrompts* out) {
   for (v1::PromptSetSummary& set : out->prompt_sets) set.set_partial(true);
 }
 
+// A raw prompt is one text.
+absl::Status CheckRaw(const std::vector<v1::Prompt>& prompts) {
+  for (const v1::Prompt& prompt : prompts) {
+    if (prompt.turns_size() == 1) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("study.decoding.raw: prompt '", prompt.id(), "' of set '", prompt.prompt_set(),
+                     "' has ", prompt.turns_size(),
+                     " turns; without a chat format a prompt is one user turn: leave it "
+                     "out, or run the study with a chat model and without raw"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status PromptLoader::LoadSet(const v1::PromptSetRef& ref, const std::string& field,
@@ -191,6 +204,7 @@ absl::StatusOr<ExperimentPrompts> PromptLoader::Load(const v1::Study& study) con
   }
   KeepSample(study, &out);
   PLUMB_RETURN_IF_ERROR(CountSplits(out.prompts, &out.prompt_sets));
+  if (study.decoding().raw()) PLUMB_RETURN_IF_ERROR(CheckRaw(out.prompts));
   return out;
 }
 

@@ -16,7 +16,8 @@ class PromptLoader {
   explicit PromptLoader(std::string prompts_root) : root_(std::move(prompts_root)) {}
 
   // InvalidArgument names the field and the value: an unknown set (with those there are), a digest
-  // that does not match, an unusable inline prompt, or nothing left after the exclusions.
+  // that does not match, an unusable inline prompt, a prompt of several turns in a raw study, or
+  // nothing left after the exclusions.
   absl::StatusOr<ExperimentPrompts> Load(const v1::Study& study) const;
 
  private:

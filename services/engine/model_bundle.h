@@ -34,7 +34,13 @@ struct BundleManifest {
   std::string license;
   std::string model_digest;
   std::map<std::string, BundleFile> files;
+
+  // Without one the model takes raw prompts only.
+  bool has_chat_format() const { return files.count("chat_format.json") > 0; }
 };
+
+// InvalidArgument: why a bundle without a chat format cannot take chat prompts, and the way out.
+absl::Status NeedsRaw(const std::string& model_name);
 
 // Parses manifest bytes. InvalidArgument with the JSON path of what is wrong; DataLoss when
 // model_digest does not follow from the files.

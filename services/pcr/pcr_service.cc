@@ -1,5 +1,6 @@
 #include "services/pcr/pcr_service.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 

@@ -294,7 +294,13 @@ absl::Status CheckSize(absl::string_view text, const PlanParseOptions& options) 
 
 absl::StatusOr<Plan> ParsePlan(absl::string_view text, const PlanParseOptions& options) {
   PLUMB_RETURN_IF_ERROR(CheckSize(text, options));
-  return PlanParser(text, options).ParseWholePlan();
+  absl::StatusOr<Plan> plan = PlanParser(text, options).ParseWholePlan();
+  if (plan.ok() || !PlanParser(absl::StrCat("*:", text), options).ParseWholePlan().ok())
+    return plan;
+  // A format without layers, and nothing else wrong.
+  return absl::InvalidArgumentError(absl::StrCat(
+      plan.status().message(), "\n    did you mean *:", text.size() <= 200 ? text : "...",
+      " (that format on every layer)?"));
 }
 
 absl::StatusOr<TensorFormat> ParseFormat(absl::string_view text, const PlanParseOptions& options) {

@@ -176,20 +176,24 @@ std::string PlanFacts(const v1::Report& report) {
   return html;
 }
 
+// A custom study asks for no verdict.
+std::string HeadingWord(const v1::Report& report) {
+  return report.study().has_custom() ? "measured" : DecisionText(report.headline().decision());
+}
+
 }  // namespace
 
 std::string FirstScreen(const v1::Report& report) {
   const v1::Headline& headline = report.headline();
-  std::string html =
-      absl::StrCat("<h1>", HtmlEscape(report.provenance().model().name()), " served with ",
-                   HtmlEscape(report.study().target()), "</h1>\n<section class=\"verdict ",
-                   DecisionClass(headline.decision()), "\"><div class=\"word\">",
-                   HtmlEscape(Capitalised(DecisionText(headline.decision()))), "</div>\n",
-                   Paragraph(Sentence(headline)), RecommendationText(headline.recommendation()),
-                   "</section>\n<div class=\"facts\">\n");
+  std::string html = absl::StrCat(
+      "<h1>", HtmlEscape(SubjectText(report)), "</h1>\n<section class=\"verdict ",
+      report.study().has_custom() ? "" : DecisionClass(headline.decision()),
+      "\"><div class=\"word\">", HtmlEscape(Capitalised(HeadingWord(report))), "</div>\n",
+      Paragraph(Sentence(headline)), RecommendationText(headline.recommendation()),
+      "</section>\n<div class=\"facts\">\n");
   if (report.has_target()) html += TargetFacts(report);
   html += JudgeFact(report.judge_card());
-  html += PlanFacts(report);
+  if (!report.study().has_custom()) html += PlanFacts(report);
   if (headline.mode() != v1::FAILURE_MODE_UNSPECIFIED) {
     html += Fact("failure mode", ModeText(headline.mode()), ModeMeaning(headline.mode()));
   }

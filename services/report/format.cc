@@ -43,6 +43,15 @@ std::string DecisionText(v1::Decision decision) {
   }
 }
 
+std::string SubjectText(const v1::Report& report) {
+  const std::string& model = report.provenance().model().name();
+  if (!report.study().has_custom()) {
+    return absl::StrCat(model, " served with ", report.study().target());
+  }
+  const int plans = report.study().custom().plans_size();
+  return absl::StrCat(model, " under ", plans, plans == 1 ? " plan" : " plans");
+}
+
 std::string ModeText(v1::FailureMode mode) {
   switch (mode) {
     case v1::FAILURE_MODE_UNDETERMINED:

@@ -15,7 +15,9 @@ std::string NumberText(double value);                    // 3 significant digits
 std::string BytesText(double bytes);                     // "1.5 KiB"
 
 std::string DecisionText(v1::Decision decision);  // "ship", "do not ship", "undecided"
-std::string ModeText(v1::FailureMode mode);       // "outlier-as-safety", ...
+// "MODEL served with TARGET"; of a custom study, which has no target, "MODEL under 3 plans".
+std::string SubjectText(const v1::Report& report);
+std::string ModeText(v1::FailureMode mode);  // "outlier-as-safety", ...
 std::string PatternText(v1::AttentionPattern pattern);
 std::string PhaseText(v1::Phase phase);  // "safe", "collapse", "complete"
 std::string VerdictText(v1::VerdictLabel label);

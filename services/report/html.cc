@@ -186,8 +186,8 @@ std::string RenderHtml(const v1::Report& report) {
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<meta name=\"color-scheme\" content=\"light dark\">\n<title>Plumbline: ",
-      HtmlEscape(report.provenance().model().name()), " with ", HtmlEscape(report.study().target()),
-      "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<main>\n");
+      HtmlEscape(SubjectText(report)), "</title>\n<style>", kReportStyle,
+      "</style>\n</head>\n<body>\n<main>\n");
   html += FirstScreen(report);
   html += SweepSection(report);
   html += LayerSection(report);

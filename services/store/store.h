@@ -143,7 +143,8 @@ class Store {
   virtual absl::StatusOr<std::vector<QuarantinedWorker>> Quarantined() = 0;
 
   // ---- purge ----
-  // Prompts and answers of the experiment, except where another experiment still holds the cell.
+  // Prompts and answers of the experiment (texts, token ids, first-token probabilities, digests of
+  // them), except where another experiment still holds the cell. Verdicts and counts stay.
   virtual absl::StatusOr<PurgeOutcome> PurgeTexts(const std::string& id) = 0;
   // The experiment, and the cells that no other experiment has.
   virtual absl::StatusOr<PurgeOutcome> PurgeExperiment(const std::string& id) = 0;

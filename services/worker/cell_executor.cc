@@ -1,5 +1,6 @@
 #include "services/worker/cell_executor.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"

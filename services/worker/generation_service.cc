@@ -159,6 +159,7 @@ grpc::Status GenerationService::ListModels(grpc::ServerContext*, const v1::ListM
                                            v1::ListModelsResponse* response) {
   for (const CatalogEntry& entry : catalog_->entries()) *response->add_models() = entry.info;
   *response->mutable_numerics() = numerics_;
+  *response->mutable_left_out() = {catalog_->left_out().begin(), catalog_->left_out().end()};
   return grpc::Status::OK;
 }
 

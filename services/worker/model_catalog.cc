@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "services/common/files.h"
+#include "services/common/logging.h"
 #include "services/common/status_macros.h"
 
 namespace plumbline {
@@ -33,6 +34,7 @@ v1::ModelInfo InfoOf(const BundleManifest& manifest, const ModelConfig& config) 
     if (absl::EndsWith(name, ".safetensors")) weight_bytes += file.bytes;
   }
   info.set_weight_bytes(weight_bytes);
+  info.set_raw_only(!manifest.has_chat_format());
   return info;
 }
 
@@ -47,9 +49,11 @@ absl::StatusOr<CatalogEntry> LoadEntry(const std::string& dir) {
   PLUMB_ASSIGN_OR_RETURN(const std::string tokenizer,
                          ReadFile(JoinPath(dir, "tokenizer.json"), kMaxJsonBytes));
   PLUMB_ASSIGN_OR_RETURN(text->tokenizer, Tokenizer::Create(tokenizer));
-  PLUMB_ASSIGN_OR_RETURN(const std::string chat,
-                         ReadFile(JoinPath(dir, "chat_format.json"), kMaxJsonBytes));
-  PLUMB_ASSIGN_OR_RETURN(text->chat, ChatFormat::Parse(chat));
+  if (manifest.has_chat_format()) {
+    PLUMB_ASSIGN_OR_RETURN(const std::string chat,
+                           ReadFile(JoinPath(dir, "chat_format.json"), kMaxJsonBytes));
+    PLUMB_ASSIGN_OR_RETURN(text->chat, ChatFormat::Parse(chat));
+  }
   entry.info = InfoOf(manifest, text->config);
   entry.text = std::move(text);
   return entry;
@@ -75,7 +79,10 @@ absl::StatusOr<std::unique_ptr<ModelCatalog>> ModelCatalog::Create(
     PLUMB_ASSIGN_OR_RETURN(const std::vector<std::string> folders, BundleFolders(root));
     for (const std::string& folder : folders) {
       absl::StatusOr<CatalogEntry> entry = LoadEntry(folder);
-      if (!entry.ok()) return Annotate(entry.status(), absl::StrCat("model bundle ", folder));
+      if (!entry.ok()) {
+        catalog->LeaveOut(folder, entry.status());
+        continue;
+      }
       const bool known = std::any_of(
           catalog->entries_.begin(), catalog->entries_.end(), [&](const CatalogEntry& other) {
             return other.info.model_digest() == entry->info.model_digest();
@@ -83,12 +90,32 @@ absl::StatusOr<std::unique_ptr<ModelCatalog>> ModelCatalog::Create(
       if (!known) catalog->entries_.push_back(*std::move(entry));
     }
   }
+  if (catalog->entries_.empty() && !catalog->first_problem_.ok()) {
+    return catalog->NothingLeft();
+  }
   if (catalog->entries_.empty()) {
     return absl::NotFoundError(
         absl::StrCat("no model bundle below ", absl::StrJoin(roots, ", "),
                      ": make one with `plumb models import SOURCE --out DIR` or mend model_roots"));
   }
   return catalog;
+}
+
+void ModelCatalog::LeaveOut(const std::string& folder, const absl::Status& why) {
+  spdlog::warn("model bundle {} is left out: {}", folder, std::string(why.message()));
+  left_out_.push_back(absl::StrCat(folder, ": ", why.message()));
+  if (first_problem_.ok()) first_problem_ = why;
+}
+
+absl::Status ModelCatalog::NothingLeft() const {
+  return absl::Status(first_problem_.code(),
+                      absl::StrCat("model bundle ", absl::StrJoin(left_out_, "\nmodel bundle ")));
+}
+
+absl::Status ModelCatalog::LeaveOutFirst(const absl::Status& why) {
+  LeaveOut(entries_.front().dir, why);
+  entries_.erase(entries_.begin());
+  return entries_.empty() ? NothingLeft() : absl::OkStatus();
 }
 
 absl::StatusOr<const CatalogEntry*> ModelCatalog::Find(const std::string& model) const {

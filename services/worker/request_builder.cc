@@ -91,13 +91,20 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const TextModel& text,
           absl::StrCat("raw decoding takes exactly one user turn, got ", turns.size(), " turns"));
     }
     tokens = text.tokenizer->Encode(turns[0].text(), special);
+    // As the model's own tokenizer does with plain text; one that the text holds is not doubled.
+    const int32_t bos = text.config.bos_token_id;
+    if (bos >= 0 && !tokens.empty() && tokens.front() != bos) tokens.insert(tokens.begin(), bos);
+  } else if (!text.chat.has_value()) {
+    return absl::InvalidArgumentError(
+        "the model has no chat format: it takes raw prompts only, as base models do; give --raw "
+        "(decoding.raw)");
   } else {
     std::vector<ChatTurn> plain;
     for (const v1::ChatTurn& turn : turns) {
       PLUMB_ASSIGN_OR_RETURN(std::string role, RoleName(turn.role()));
       plain.push_back({std::move(role), turn.text()});
     }
-    PLUMB_ASSIGN_OR_RETURN(tokens, text.chat.Encode(*text.tokenizer, plain, special));
+    PLUMB_ASSIGN_OR_RETURN(tokens, text.chat->Encode(*text.tokenizer, plain, special));
   }
   if (tokens.empty()) return absl::InvalidArgumentError("the prompt has no token");
   return tokens;

@@ -22,7 +22,9 @@ struct SequenceInput {
   bool paper_quirks = true;  // a planned cell was admitted by the planner; direct calls decide
 };
 
-// Token ids of the prompt. InvalidArgument: unknown role, raw with other than one user turn, empty.
+// Token ids of the prompt. Raw: the text's own, after BOS where the model's tokenizer begins with
+// it. InvalidArgument: unknown role, raw with other than one user turn, not raw and no chat format,
+// empty.
 absl::StatusOr<std::vector<int32_t>> EncodePrompt(const TextModel& text,
                                                   const std::vector<v1::ChatTurn>& turns,
                                                   const v1::DecodingSettings& decoding);

@@ -65,6 +65,7 @@ absl::StatusOr<Device> DeviceOf(const v1::WorkerConfig& config) {
         "device must be \"cpu\", \"cuda\" or \"cuda:N\", got \"", config.device(), "\""));
   }
   device.cuda.device = static_cast<int>(number);
+  PLUMB_RETURN_IF_ERROR(CheckGpu(device.cuda.device));
   if (config.chunk_rows() > 512) {
     return absl::InvalidArgumentError(
         absl::StrCat("chunk_rows must be 64, 128, 256 or 512, got ", config.chunk_rows()));
@@ -96,11 +97,21 @@ absl::StatusOr<EngineOptions> EngineOptionsOf(const v1::WorkerConfig& config, bo
   return options;
 }
 
-absl::StatusOr<v1::NumericsClass> NumericsOf(EngineRunner& runner, const ModelCatalog& catalog,
+// Whether another model may still load where this one did not.
+bool IsOfTheBundle(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsDataLoss(status) || absl::IsNotFound(status);
+}
+
+absl::StatusOr<v1::NumericsClass> NumericsOf(EngineRunner& runner, ModelCatalog& catalog,
                                              const EngineOptions& options) {
-  // The class does not depend on the model's weights; loading the first one also finds a bad device
-  // or a broken bundle before any work is taken.
-  PLUMB_ASSIGN_OR_RETURN(const std::string text, runner.NumericsClassOf(catalog.entries().front()));
+  // The class does not depend on the model's weights; loading one also finds a bad device or broken
+  // weights before any work is taken.
+  absl::StatusOr<std::string> loaded = runner.NumericsClassOf(catalog.entries().front());
+  while (!loaded.ok() && IsOfTheBundle(loaded.status())) {
+    PLUMB_RETURN_IF_ERROR(catalog.LeaveOutFirst(loaded.status()));
+    loaded = runner.NumericsClassOf(catalog.entries().front());
+  }
+  PLUMB_ASSIGN_OR_RETURN(const std::string text, std::move(loaded));
   v1::NumericsClass numerics;
   numerics.set_text(text);
   numerics.set_id(Sha256Hex(text));

@@ -122,6 +122,7 @@ BUNDLES = {
                       ["999999"]),
     "chat-no-json": (write(CHAT, b"hello"), True, [CHAT]),
     "chat-format": (edit_json(CHAT, setter("format", value="chat/77")), True, ["chat/77"]),
+    "chat-absent": (lambda f: os.remove(f"{f}/{CHAT}"), True, ["--raw"]),
     "chat-joints": (edit_json(CHAT, drop_joint), True, ["user"]),
 }
 

@@ -44,6 +44,8 @@ PLANS = {
     "*:fp;rm -rf": ["character"], "*:int4.asym.token.window0": ["window0"],
     "*:int4.asym.token*": ["character"], "*:int99999999999999999999.asym.token": ["int9999"],
     "*:\u00efnt4.asym.token": ["character"],
+    "int4.asym.token": ["character 1", "did you mean *:int4.asym.token"],
+    "int4.asym.token|fp": ["did you mean *:int4.asym.token|fp"],
 }
 
 CONFIGS = {
@@ -58,6 +60,7 @@ SETS = {"data_dir": ["data_dir"], "nosuch.field=1": ["nosuch"], "workers.9.threa
         "workers.0.threads=-1": ["-1"], "workers.0.threads=lots": ["lots"],
         "coordinator.server.listen=0.0.0.0:0": ["0.0.0.0"], "judge.server.listen=nowhere": ["nowhere"],
         "workers.0.dtype=int4": ["int4"], "workers.0.device=abacus": ["abacus"],
+        "workers.0.device=cuda:1000": ["cuda:1000"],
         "coordinator.lease_ttl_seconds=1e9": ["1e9"]}
 
 FLAGS = [
@@ -67,7 +70,10 @@ FLAGS = [
     (["generate", "--max-new-tokens", "many"], ["many"]),
     (["generate", "--temperature", "-1"], ["--temperature"]),
     (["generate", "--temperature", "nan"], ["nan"]), (["generate", "--top-p", "2"], ["--top-p"]),
-    (["generate", "--dtype", "int4"], ["int4"]), (["generate", "--seed", "-1"], ["-1"]),
+    (["generate", "--dtype", "int4"], ["int4"]), (["generate", "--device", "abacus"], ["abacus"]),
+    (["generate", "--device", "cuda:1000"], ["cuda:1000"]), (["generate", "--device", "cuda:-1"], ["cuda:-1"]),
+    (["diagnose", "--device", "gpu"], ["gpu", "cuda:N"]), (["diagnose", "--device", "cuda:1000"], ["cuda:1000"]),
+    (["sweep", "--detach"], ["--detach", "plumb up", "--coordinator"]), (["generate", "--seed", "-1"], ["-1"]),
     (["generate", "--threads", "-2"], ["-2"]), (["generate", "--max-running", "-5"], ["-5"]),
     (["generate", "--max-new-tokens", "2000"], ["2000"]),
     (["sweep", "--workers", "0"], ["--workers"]), (["sweep", "--policy", "nope"], ["nope"]),
@@ -148,15 +154,27 @@ def file_cases(folder):
     yield "show absent", ["models", "show", f"{folder}/none"], ["none"], []
     yield "no results", ["report", "exp-1", "--data", f"{folder}/no-data"], ["no-data"], \
         [f"{folder}/no-data"]
-    forced = {"text": b"hello\n", "word": b'{"id": "fine-001", "token_ids": ["x"]}\n',
-              "range": b'{"id": "%s", "token_ids": [5, 99999999]}\n'}
     tiny = f"{folder}/models/tiny"
-    for name, content in forced.items():
+    known = fine_id(folder)
+    for name, (content, needles) in forced_answers(known).items():
         path = f"{folder}/force-{name}.jsonl"
-        with open(path, "wb") as file:
-            file.write(content % fine_id(folder).encode() if name == "range" else content)
+        with open(path, "w") as file:
+            file.write(content)
         yield f"force {name}", ["generate", "--model", tiny, "--prompts", fine, "--force", path], \
-            ["99999999"] if name == "range" else [path, ":1"], []
+            [*needles, *([] if name == "range" else [path])], []
+
+
+def forced_answers(known):
+    """name -> (content of the --force file, words of the message)"""
+    def row(prompt, tokens="[5]"):
+        return f'{{"id": "{prompt}", "token_ids": {tokens}}}\n'
+
+    return {"text": ("hello\n", [":1"]), "word": (row(known, '["x"]'), [":1"]),
+            "range": (row(known, "[5, 99999999]"), ["99999999"]),
+            "stranger": (row(known) + row("nobody-1"), ["'nobody-1'", known]),
+            "strangers": (row("a1") + row("a2") + row("a3") + row("a4"), ["'a1'", "1 more"]),
+            "twice": (row(known) + row(known), [":2", known]),
+            "empty": ("", [known])}
 
 
 def fine_id(folder):

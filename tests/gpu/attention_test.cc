@@ -1,3 +1,4 @@
+#include <cstdio>
 #include <random>
 
 #include "tests/gpu/attention_reference.h"

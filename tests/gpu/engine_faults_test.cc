@@ -1,4 +1,5 @@
 // What the GPU engine does when memory, weights or requests are not what they should be.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 

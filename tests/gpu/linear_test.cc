@@ -1,6 +1,8 @@
 #include "kernels/cuda/linear.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "tests/gpu/device_array.h"
 

@@ -2,6 +2,7 @@
 // device.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <optional>
 #include <vector>

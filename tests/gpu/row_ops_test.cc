@@ -1,5 +1,6 @@
 #include "kernels/row_ops.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 

@@ -1,5 +1,6 @@
 #include "kernels/cuda/sample.h"
 
+#include <algorithm>
 #include <cmath>
 #include <thread>
 

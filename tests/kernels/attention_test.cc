@@ -1,6 +1,7 @@
 // Attention against a plain double-precision reference, over dtypes and odd shapes.
 #include "kernels/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>

@@ -41,7 +41,7 @@ absl::StatusOr<v1::CaptureTask> TaskFor(const StudyContext& context, const Resul
   const v1::DecodingSettings& decoding = context.study.decoding();
   task.mutable_decoding()->set_raw(decoding.raw());
   task.mutable_decoding()->set_parse_special(decoding.parse_special());
-  digest.Add("raw", decoding.raw() ? 1 : 0).Add("special", decoding.parse_special() ? 1 : 0);
+  digest.Add("raw", decoding.raw() ? 2 : 0).Add("special", decoding.parse_special() ? 1 : 0);
   task.set_capture_id(absl::StrCat("study-", digest.Finish().substr(0, 40)));
   return task;
 }

@@ -116,10 +116,11 @@ absl::Status SetMemory(const StudyContext& context, v1::ConditionResult* r) {
   const bool quirks = context.study.paper_quirks();
   PLUMB_ASSIGN_OR_RETURN(double own, KvBytesPerToken(r->plan(), context.model, quirks));
   PLUMB_ASSIGN_OR_RETURN(double fp, KvBytesPerToken(kFullPrecision, context.model, quirks));
-  PLUMB_ASSIGN_OR_RETURN(double target,
-                         KvBytesPerToken(TargetPlan(context.study), context.model, quirks));
   r->set_kv_bytes_per_token(own);
   r->set_memory_vs_fp(own / fp);
+  if (context.study.target().empty()) return absl::OkStatus();  // custom studies have none
+  PLUMB_ASSIGN_OR_RETURN(double target,
+                         KvBytesPerToken(TargetPlan(context.study), context.model, quirks));
   r->set_memory_vs_target(own / target);
   return absl::OkStatus();
 }

@@ -11,7 +11,8 @@ namespace plumbline {
 namespace {
 
 std::vector<std::pair<std::string, std::string>> PlansOf(const v1::Study& study) {
-  std::vector<std::pair<std::string, std::string>> plans = {{"target", TargetPlan(study)}};
+  std::vector<std::pair<std::string, std::string>> plans;
+  if (!study.target().empty()) plans.emplace_back("target", TargetPlan(study));
   const auto add = [&plans](const char* field, const auto& texts) {
     for (int i = 0; i < texts.size(); ++i) {
       plans.emplace_back(absl::StrCat(field, "[", i, "]"), texts.Get(i));
@@ -27,6 +28,12 @@ std::vector<std::pair<std::string, std::string>> PlansOf(const v1::Study& study)
 }  // namespace
 
 absl::Status CheckStudyFitsModel(const v1::Study& study, const v1::ModelInfo& model) {
+  if (model.raw_only() && !study.decoding().raw()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "study.decoding.raw: model ", model.name(),
+        " has no chat format, so it takes raw prompts only, as base models do: set raw (--raw), or "
+        "import a model whose tokenizer has a chat template"));
+  }
   if (study.decoding().max_new_tokens() >= model.max_context()) {
     return absl::InvalidArgumentError(
         absl::StrCat("study.decoding.max_new_tokens: ", study.decoding().max_new_tokens(),

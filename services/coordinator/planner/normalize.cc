@@ -1,4 +1,5 @@
 // Defaults and checks of a study, before anything is planned.
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -212,16 +213,29 @@ absl::Status NormalizeKind(v1::Study* study) {
   }
 }
 
-absl::Status NormalizeTarget(v1::Study* study) {
-  if (study->target().empty()) {
-    study->set_target(absl::StrCat("int4.", kDeploymentSymmetryAndGranularity));
+bool Quantizes(const Plan& plan) {
+  return std::any_of(plan.rules().begin(), plan.rules().end(), [](const PlanRule& rule) {
+    return !rule.format.key.is_fp() || !rule.format.value.is_fp();
+  });
+}
+
+// What the headline speaks of where the user named nothing: of a sweep's own plans the first that
+// quantizes, so that nothing runs that was not asked for.
+std::string DefaultTarget(const v1::Study& study) {
+  for (const std::string& text : study.sweep().plans()) {
+    const auto plan = ParsePlan(text, {.paper_quirks = study.paper_quirks()});
+    if (plan.ok() && Quantizes(*plan)) return text;
   }
+  return absl::StrCat("int4.", kDeploymentSymmetryAndGranularity);
+}
+
+absl::Status NormalizeTarget(v1::Study* study) {
+  if (study->has_custom() && study->target().empty()) return absl::OkStatus();  // concludes nothing
+  if (study->target().empty()) study->set_target(DefaultTarget(*study));
   const bool quirks = study->paper_quirks();
   PLUMB_RETURN_IF_ERROR(CheckPlan("target", TargetPlan(*study), quirks));
   auto plan = ParsePlan(TargetPlan(*study), {.paper_quirks = quirks});
-  for (const PlanRule& rule : plan->rules()) {
-    if (!rule.format.key.is_fp() || !rule.format.value.is_fp()) return absl::OkStatus();
-  }
+  if (Quantizes(*plan)) return absl::OkStatus();
   return Bad("target", absl::StrCat("\"", study->target(),
                                     "\" quantizes nothing, so there is nothing to measure"));
 }

@@ -37,7 +37,8 @@ std::string WithLayers(const std::string& plan, const std::vector<uint32_t>& lay
 // "int3.sym.tensor" on the given flat channels: "int3.sym.tensor.ch(1+4)".
 std::string OnChannels(const std::string& format, const std::vector<uint32_t>& channels);
 
-// The target of a study as a plan: a bare format goes on every layer.
+// The target of a study as a plan: a bare format goes on every layer. Not of a custom study, which
+// has none unless it names one.
 std::string TargetPlan(const v1::Study& study);
 
 // The format of most layers ("int4.asym.token", "KEYS|VALUES"): what a plan is an edit of.

@@ -104,6 +104,13 @@ absl::Status CheckFile(const std::string& path, const BundleFile& expected, bool
 
 }  // namespace
 
+absl::Status NeedsRaw(const std::string& model_name) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("model ", model_name,
+                   " has no chat format: it takes raw prompts only, as base models do. Give --raw "
+                   "(decoding.raw), or import a model whose tokenizer has a chat template"));
+}
+
 absl::StatusOr<BundleManifest> ParseBundleManifest(const std::string& text) {
   PLUMB_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(text, "the bundle manifest"));
   PLUMB_ASSIGN_OR_RETURN(const std::string format, StringField(json, "format", ""));

@@ -220,6 +220,15 @@ SafetensorsFile::~SafetensorsFile() {
   if (map_ != nullptr) munmap(const_cast<char*>(map_), map_bytes_);
 }
 
+void DropPages(const TensorView& view) {
+  static const auto kPage = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(view.data);
+  // Pages that a neighbour shares stay.
+  const uintptr_t first = (begin + kPage - 1) / kPage * kPage;
+  const uintptr_t last = (begin + view.bytes) / kPage * kPage;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 TensorView SafetensorsFile::View(const TensorEntry& entry) const {
   return {
       .dtype = entry.dtype, .shape = entry.shape, .data = map_ + entry.begin, .bytes = entry.bytes};

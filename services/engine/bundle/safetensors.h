@@ -52,6 +52,10 @@ struct TensorView {
   uint64_t bytes = 0;
 };
 
+// Gives the pages of a tensor back to the system once it has been copied; a later read maps them in
+// again. What a load holds at once is then one tensor of the file, not all of it.
+void DropPages(const TensorView& view);
+
 // Immutable after Open, so safe from any thread. The file must not be changed while it is mapped.
 class SafetensorsFile {
  public:

@@ -36,6 +36,7 @@ class Loader {
       if (columns > 0) shape.push_back(columns);
       PLUMB_ASSIGN_OR_RETURN(const TensorView view, weights_.Get(part.name, shape));
       CopyWeights(view, 0, part.rows * width, out);
+      DropPages(view);
       out += part.rows * width;
     }
     return stacked;

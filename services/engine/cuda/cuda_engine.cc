@@ -17,6 +17,17 @@
 namespace plumbline {
 namespace {
 
+absl::Status FindGpu(int device) {
+  int devices = 0;
+  PLUMB_RETURN_IF_ERROR(Annotate(CudaStatus(cudaGetDeviceCount(&devices), "looking for a GPU"),
+                                 "no GPU can be used here; mend its driver or use the device cpu"));
+  if (device < 0 || device >= devices) {
+    return absl::UnavailableError(absl::StrCat("there is no GPU ", device, ": this machine has ",
+                                               devices, ", counted from 0"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckOptions(const EngineOptions& options, const CudaOptions& cuda) {
   if (options.max_running < 1) {
     return absl::InvalidArgumentError(
@@ -31,14 +42,7 @@ absl::Status CheckOptions(const EngineOptions& options, const CudaOptions& cuda)
         absl::StrCat("max_positions and wave_rows must be positive, got ", cuda.max_positions,
                      " and ", cuda.wave_rows));
   }
-  int devices = 0;
-  PLUMB_RETURN_IF_ERROR(Annotate(CudaStatus(cudaGetDeviceCount(&devices), "looking for a GPU"),
-                                 "no GPU can be used here; mend its driver or use the device cpu"));
-  if (cuda.device < 0 || cuda.device >= devices) {
-    return absl::UnavailableError(absl::StrCat("there is no GPU ", cuda.device,
-                                               ": this machine has ", devices, ", counted from 0"));
-  }
-  return absl::OkStatus();
+  return FindGpu(cuda.device);
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Load(const EngineOptions& options,
@@ -73,6 +77,13 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateCudaEngine(const EngineOptions& op
 int CountGpus() {
   int devices = 0;
   return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
+}
+
+absl::Status CheckGpu(int device) {
+  const absl::Status found = FindGpu(device);
+  if (found.ok()) return found;
+  return absl::InvalidArgumentError(
+      absl::StrCat("device \"cuda:", device, "\": ", found.message()));
 }
 
 }  // namespace plumbline

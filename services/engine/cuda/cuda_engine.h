@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "services/engine/engine.h"
 
@@ -32,5 +33,9 @@ absl::StatusOr<std::unique_ptr<Engine>> CreateCudaEngine(const EngineOptions& op
 
 // GPUs of this machine; 0 without a driver or in a build without CUDA.
 int CountGpus();
+
+// InvalidArgument: this machine, or this build, has no GPU of that number; the message says which
+// devices there are. Looks at the driver only; takes no memory.
+absl::Status CheckGpu(int device);
 
 }  // namespace plumbline

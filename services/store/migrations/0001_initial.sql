@@ -1,6 +1,6 @@
 -- Times are microseconds since the Unix epoch; 0 means "not yet". Columns of type BLOB hold serialized
 -- messages of plumbline.v1. Prompts and answers live in cell_texts, result_texts, experiment_prompts and
--- experiments.study alone, so that a purge can take them away and leave tokens and verdicts.
+-- experiments.study, token ids in results.result: a purge takes all of them away and leaves verdicts.
 
 CREATE TABLE experiments (
   id TEXT PRIMARY KEY,

@@ -27,6 +27,16 @@ v1::Verdict VerdictFromRow(const Query& row, int label_column) {
 
 }  // namespace
 
+// A new experiment must not conclude from a result whose answer is gone: another judge could not
+// read it, tokens could not be compared. The cell runs again and gives the same bits.
+absl::Status SqliteStore::ReopenPurgedCell(const std::string& cell_key) {
+  PLUMB_RETURN_IF_ERROR(
+      db_->Run("UPDATE cells SET state = 0, attempts = 0, not_before_us = 0 WHERE cell_key = ?1 "
+               "AND EXISTS (SELECT 1 FROM results WHERE cell_key = ?1 AND digest = '')",
+               cell_key));
+  return db_->Run("DELETE FROM results WHERE cell_key = ?1 AND digest = ''", cell_key);
+}
+
 absl::Status SqliteStore::AddCell(const std::string& experiment_id, int stage_index,
                                   const std::string& stage, const CellMember& member) {
   v1::CellSpec without_texts = member.spec;
@@ -36,6 +46,7 @@ absl::Status SqliteStore::AddCell(const std::string& experiment_id, int stage_in
                "VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
                member.key, static_cast<int>(member.spec.kind()), member.spec.model_digest(),
                member.spec.numerics_class_id(), ToBlob(without_texts)));
+  PLUMB_RETURN_IF_ERROR(ReopenPurgedCell(member.key));
   PLUMB_RETURN_IF_ERROR(
       db_->Run("INSERT INTO cell_texts (cell_key, turns) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
                member.key, TurnsBlob(member.spec)));

@@ -1,4 +1,5 @@
-// Taking texts and whole experiments away.
+// Taking texts and whole experiments away. A purged result has an empty digest: its verdict counts
+// for the experiments that have it, and a later experiment computes the cell anew (AddCell).
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/store/sqlite/sqlite_store_impl.h"
@@ -15,6 +16,16 @@ namespace {
   "(SELECT m.capture_id FROM experiment_captures m WHERE m.experiment_id = ?1 AND NOT EXISTS " \
   "(SELECT 1 FROM experiment_captures o JOIN experiments e ON e.id = o.experiment_id WHERE "   \
   "o.capture_id = m.capture_id AND o.experiment_id <> ?1 AND e.texts_purged = 0))"
+
+// What a result says of the work, without anything of prompt or answer: no token, no probability of
+// one, no digest that a guess could be held against.
+v1::CellResult WithoutAnswer(v1::CellResult result) {
+  result.clear_text();
+  result.clear_token_ids();
+  result.clear_first_tokens();
+  result.clear_prompt_digest();
+  return result;
+}
 
 v1::Study WithoutTexts(v1::Study study) {
   for (v1::PromptSetRef& set : *study.mutable_prompt_sets()) {
@@ -43,6 +54,34 @@ absl::Status RequireEnded(const ExperimentRecord& record) {
 
 }  // namespace
 
+absl::Status SqliteStore::RemoveAnswers(const std::string& id) {
+  std::vector<std::pair<std::string, v1::CellResult>> results;
+  {
+    Query query(db_.get(),
+                "SELECT cell_key, result FROM results WHERE cell_key IN " PLUMB_OWN_CELLS, id);
+    while (query.Next()) {
+      results.emplace_back().first = query.Text(0);
+      PLUMB_RETURN_IF_ERROR(query.Message(1, &results.back().second));
+    }
+    PLUMB_RETURN_IF_ERROR(query.status());
+  }
+  for (auto& [key, result] : results) {
+    PLUMB_RETURN_IF_ERROR(
+        db_->Run("UPDATE results SET result = ?2, digest = '' WHERE cell_key = ?1", key,
+                 ToBlob(WithoutAnswer(std::move(result)))));
+  }
+  // A verdict stays with its cell; its key, a digest of the answer, does not.
+  PLUMB_RETURN_IF_ERROR(db_->Run(
+      "UPDATE verdicts SET verdict_key = 'cell:' || cell_key WHERE cell_key IN " PLUMB_OWN_CELLS,
+      id));
+  PLUMB_RETURN_IF_ERROR(
+      db_->Run("UPDATE violations SET first_digest = '', second_digest = '' WHERE cell_key "
+               "IN " PLUMB_OWN_CELLS,
+               id));
+  // A second run has nothing left to be compared with.
+  return db_->Run("DELETE FROM audits WHERE state < 2 AND cell_key IN " PLUMB_OWN_CELLS, id);
+}
+
 absl::StatusOr<PurgeOutcome> SqliteStore::RemoveTexts(const std::string& id) {
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, ReadExperiment(id));
   PLUMB_RETURN_IF_ERROR(RequireEnded(record));
@@ -53,6 +92,7 @@ absl::StatusOr<PurgeOutcome> SqliteStore::RemoveTexts(const std::string& id) {
     while (query.Next()) outcome.captures.push_back(query.Text(0));
     PLUMB_RETURN_IF_ERROR(query.status());
   }
+  PLUMB_RETURN_IF_ERROR(RemoveAnswers(id));
   PLUMB_RETURN_IF_ERROR(
       db_->Run("DELETE FROM result_texts WHERE cell_key IN " PLUMB_OWN_CELLS, id));
   outcome.texts_removed += static_cast<uint64_t>(db_->changes());

@@ -67,21 +67,24 @@ absl::StatusOr<PutResultOutcome> SqliteStore::PutResult(const std::string& worke
       return PutResultOutcome{PutOutcome::kUnknownCell, ""};
     }
   }
+  bool stored = false;
   std::string stored_digest;
   std::string stored_worker;
   {
     Query query(db_.get(), "SELECT digest, worker_id FROM results WHERE cell_key = ?1", key);
     if (query.Next()) {
+      stored = true;
       stored_digest = query.Text(0);
       stored_worker = query.Text(1);
     }
     PLUMB_RETURN_IF_ERROR(query.status());
   }
-  if (stored_digest.empty()) {
+  if (!stored) {
     PLUMB_RETURN_IF_ERROR(StoreFirst(worker_id, result, now));
     return PutResultOutcome{PutOutcome::kStored, ""};
   }
-  const bool equal = stored_digest == result.digest;
+  // A purged result cannot be compared, and what comes late for it is not kept.
+  const bool equal = stored_digest.empty() || stored_digest == result.digest;
   PLUMB_RETURN_IF_ERROR(db_->Run(
       "UPDATE audits SET state = ?2 WHERE cell_key = ?1 AND first_worker <> ?3 AND state < 2", key,
       equal ? 2 : 3, worker_id));

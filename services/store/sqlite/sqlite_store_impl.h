@@ -134,6 +134,8 @@ class SqliteStore final : public Store {
                                const std::string& first_digest, const std::string& second_worker,
                                const std::string& second_digest, absl::Time now);
   absl::StatusOr<PurgeOutcome> RemoveTexts(const std::string& id);
+  absl::Status RemoveAnswers(const std::string& id);
+  absl::Status ReopenPurgedCell(const std::string& cell_key);
 
   const std::unique_ptr<LockFile> lock_;
   std::mutex mutex_;

@@ -2,6 +2,8 @@
 // bends one input and must leave the bound.
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 

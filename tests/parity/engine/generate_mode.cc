@@ -1,5 +1,6 @@
 #include <chrono>
 #include <exception>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>

@@ -7,6 +7,7 @@ namespace plumbline {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(VerdictTextTest, NamesTheJudgeWithItsAgreementAndInterval) {
   v1::Report report;
@@ -36,6 +37,30 @@ TEST(VerdictTextTest, OneRefusalIsNotSeveral) {
   EXPECT_THAT(VerdictText(report), HasSubstr("0 of 1 refusal,"));
   report.mutable_target()->set_baseline_refusals(2);
   EXPECT_THAT(VerdictText(report), HasSubstr("0 of 2 refusals,"));
+}
+
+TEST(VerdictTextTest, ACustomStudyIsHeadedByWhatWasMeasured) {
+  v1::Report report;
+  report.mutable_study()->mutable_custom()->add_plans("*:int8.asym.token");
+  report.mutable_headline()->set_sentence("1 conditions measured.");
+  v1::ConditionResult* condition = report.add_sweep();
+  condition->set_name("int8.asym.token");
+  condition->set_cells(30);
+  condition->set_flips(3);
+  condition->set_baseline_refusals(20);
+  condition->mutable_flip_rate()->set_defined(true);
+  condition->mutable_flip_rate()->set_estimate(0.15);
+  const std::string text = VerdictText(report);
+  EXPECT_THAT(text, HasSubstr("MEASURED"));
+  EXPECT_THAT(text, HasSubstr("int8.asym.token: 3 of 20 refusals turn into compliance, 15.0%"));
+  EXPECT_THAT(text, Not(HasSubstr("UNDECIDED")));
+}
+
+TEST(VerdictTextTest, TellsUndecidedFromNotDecidedYet) {
+  v1::Report report;
+  EXPECT_THAT(VerdictText(report), HasSubstr("NO DECISION"));
+  report.mutable_headline()->set_decision(v1::DECISION_UNDECIDED);
+  EXPECT_THAT(VerdictText(report), HasSubstr("UNDECIDED"));
 }
 
 }  // namespace

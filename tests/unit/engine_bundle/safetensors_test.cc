@@ -1,6 +1,10 @@
 #include "services/engine/bundle/safetensors.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstring>
+#include <numeric>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -164,6 +168,40 @@ TEST(BundleWeightsTest, FindsTensorsOverAllFilesAndChecksTheirShape) {
                                 Safetensors("{" + Entry("a", "F16", "[1]", "[0,2]") + "}", "12")));
   EXPECT_THAT(BundleWeights::Open(dir, manifest),
               StatusIs(kInvalid, HasSubstr("another weight file")));
+}
+
+// Pages of [data, data + bytes) that are mapped into this process.
+int64_t MappedPages(const void* data, uint64_t bytes) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t first = reinterpret_cast<uintptr_t>(data) / page;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(data) + bytes + page - 1) / page;
+  const int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  int64_t mapped = 0;
+  for (uintptr_t i = first; i < last; ++i) {
+    uint64_t entry = 0;
+    EXPECT_EQ(pread(fd, &entry, 8, static_cast<off_t>(i * 8)), 8);
+    mapped += (entry >> 63) & 1;
+  }
+  close(fd);
+  return mapped;
+}
+
+TEST(DropPagesTest, GivesBackATensorsPagesAndLeavesItReadable) {
+  const uint64_t bytes = 1 << 20;
+  const std::string path = JoinPath(::testing::TempDir(), "paged.safetensors");
+  const std::string header = absl::StrCat("{", Entry("a", "F32", "[262144]", "[0,1048576]"), "}");
+  ASSERT_OK(WriteFileAtomically(path, Safetensors(header, std::string(bytes, 'x'))));
+  ASSERT_OK_AND_ASSIGN(const auto file, SafetensorsFile::Open(path));
+  const TensorView a = file->View(file->header().tensors.at("a"));
+  const auto sum = [&a] {
+    const char* data = static_cast<const char*>(a.data);
+    return std::accumulate(data, data + a.bytes, int64_t{0});
+  };
+  const int64_t before = sum();
+  EXPECT_GT(MappedPages(a.data, a.bytes), 200);
+  DropPages(a);
+  EXPECT_LE(MappedPages(a.data, a.bytes), 2) << "the pages shared with neighbours";
+  EXPECT_EQ(sum(), before);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The promise that makes early stopping exact: once decided, the verdict on the prefix is the
 // verdict on the whole, however the text is cut and whatever follows.
+#include <map>
 #include <random>
 
 #include "services/judge/keyword_judge.h"

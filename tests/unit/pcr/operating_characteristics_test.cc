@@ -1,6 +1,7 @@
 // Simulated studies whose truth is known: how often the plumbline policy names a critical layer
 // that is none, finds one that is, names the right mode, and recommends a plan that does not hold.
 // The figures are printed; each bound is asserted with the simulation's own error on the safe side.
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <string>

@@ -42,6 +42,19 @@ TEST(CheckStudyFitsModel, NamesThePlanThatNeedsALayerTheModelLacks) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("study.target")));
 }
 
+TEST(CheckStudyFitsModel, AModelWithoutAChatFormatTakesRawStudiesAlone) {
+  v1::Study study;
+  study.set_target("*:int4.asym.token");
+  study.mutable_decoding()->set_max_new_tokens(8);
+  v1::ModelInfo model = SmallModel();
+  model.set_raw_only(true);
+  EXPECT_THAT(CheckStudyFitsModel(study, model),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("small"), HasSubstr("chat format"), HasSubstr("--raw"))));
+  study.mutable_decoding()->set_raw(true);
+  EXPECT_OK(CheckStudyFitsModel(study, model));
+}
+
 TEST(CheckStudyFitsModel, RefusesAnswersLongerThanTheContext) {
   v1::Study study;
   study.set_target("*:fp");

@@ -11,6 +11,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kGolden[] = "tests/unit/planner/golden_report.json";
 
@@ -44,6 +45,18 @@ TEST(Sweep, TargetThatIsOneOfTheWidthsRunsOnce) {
   EXPECT_EQ(run.new_cells.at("sweep"), 6u * 300u);
 }
 
+TEST(Sweep, RunsTheGivenPlansAndNothingElse) {
+  v1::Study study = DiagnoseOf("");
+  study.mutable_sweep()->add_plans("*:int8.asym.token");
+  ASSERT_OK_AND_ASSIGN(study, NormalizeStudy(study));
+  const StudyRun run = Must(ConcentratedWorld(0.05), study);
+  ASSERT_EQ(run.report.sweep_size(), 1);
+  EXPECT_EQ(run.new_cells.at("sweep"), 300u);
+  EXPECT_EQ(run.report.target().plan(), "*:int8.asym.token");
+  EXPECT_THAT(run.report.headline().sentence(), HasSubstr("int8.asym.token"));
+  EXPECT_THAT(run.report.DebugString(), Not(HasSubstr("int4")));
+}
+
 TEST(Canary, RunsTheBaselineAndOnePlan) {
   v1::Study study = DiagnoseOf();
   study.mutable_canary()->set_plan("*:int8.asym.token");
@@ -53,14 +66,16 @@ TEST(Canary, RunsTheBaselineAndOnePlan) {
 }
 
 TEST(Custom, CountsAndConcludesNothing) {
-  v1::Study study = DiagnoseOf();
+  v1::Study study = DiagnoseOf("");
   study.mutable_custom()->add_plans("*:fp,7:int3.sym.tensor");
   study.mutable_custom()->add_plans("*:int3.sym.group64");
+  ASSERT_OK_AND_ASSIGN(study, NormalizeStudy(study));
   const StudyRun run = Must(ConcentratedWorld(0.05), study);
   EXPECT_EQ(run.report.sweep_size(), 2);
   EXPECT_GT(run.report.sweep(0).flips(), 50u);
   EXPECT_EQ(run.report.headline().decision(), v1::DECISION_UNSPECIFIED);
   EXPECT_FALSE(run.report.has_target());
+  EXPECT_THAT(run.report.DebugString(), Not(HasSubstr("int4")));
 }
 
 TEST(Mitigate, GivenPlansCompeteAndTheBestIsConfirmed) {

@@ -73,6 +73,32 @@ TEST(NormalizeStudy, CanaryMakesItsPlanTheTargetAndItsLimitTheLimit) {
   EXPECT_EQ(normal.flip_limit(), 0.1);
 }
 
+TEST(NormalizeStudy, ASweepOverGivenPlansSpeaksOfTheFirstThatQuantizes) {
+  v1::Study study = DiagnoseOf("");
+  study.mutable_sweep()->add_plans("*:fp");
+  study.mutable_sweep()->add_plans("*:int8.asym.token");
+  study.mutable_sweep()->add_plans("*:int4.asym.token");
+  ASSERT_OK_AND_ASSIGN(v1::Study normal, NormalizeStudy(study));
+  EXPECT_EQ(normal.target(), "*:int8.asym.token");
+  study.set_target("int5.asym.token");
+  ASSERT_OK_AND_ASSIGN(normal, NormalizeStudy(study));
+  EXPECT_EQ(normal.target(), "int5.asym.token");
+  study.set_target("");
+  study.mutable_sweep()->clear_plans();
+  ASSERT_OK_AND_ASSIGN(normal, NormalizeStudy(study));
+  EXPECT_EQ(normal.target(), "int4.asym.token");
+}
+
+TEST(NormalizeStudy, ACustomStudyHasNoTargetUnlessItNamesOne) {
+  v1::Study study = DiagnoseOf("");
+  study.mutable_custom()->add_plans("*:fp");
+  ASSERT_OK_AND_ASSIGN(v1::Study normal, NormalizeStudy(study));
+  EXPECT_EQ(normal.target(), "");
+  study.set_target("int5.asym.token");
+  ASSERT_OK_AND_ASSIGN(normal, NormalizeStudy(study));
+  EXPECT_EQ(normal.target(), "int5.asym.token");
+}
+
 struct BadStudy {
   std::string about;
   std::function<void(v1::Study*)> spoil;

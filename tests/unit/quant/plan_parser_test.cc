@@ -219,5 +219,18 @@ TEST(PlanParserTest, PaperQuirksAllowAsymChannelStep) {
   EXPECT_OK(ParsePlan("*:int4.sym.channel.step"));
 }
 
+TEST(PlanParser, AFormatWithoutLayersIsOfferedAsAPlan) {
+  for (const char* format :
+       {"int4.asym.token", "int4.asym.token|fp", "fp", "fp,7:int3.sym.tensor"}) {
+    EXPECT_THAT(ParsePlan(format), StatusIs(absl::StatusCode::kInvalidArgument,
+                                            HasSubstr(std::string("did you mean *:") + format)));
+  }
+  // Where more is wrong than the layers, nothing is offered.
+  for (const char* text : {"int4.asym", "int4", "7a:fp", "4096:fp", ""}) {
+    const std::string message(ParsePlan(text).status().message());
+    EXPECT_EQ(message.find("did you mean"), std::string::npos) << message;
+  }
+}
+
 }  // namespace
 }  // namespace plumbline

@@ -2,6 +2,7 @@
 // tests/parity/quantizers.
 #include "services/quant/tensor_quantizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>

@@ -1,4 +1,6 @@
 // Windows, sinks and selections: which elements are quantized, and when.
+#include <algorithm>
+#include <cmath>
 #include <random>
 #include <vector>
 

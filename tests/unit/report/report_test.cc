@@ -2,6 +2,8 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
+
 #include "gtest/gtest.h"
 #include "services/report/charts.h"
 #include "services/report/format.h"
@@ -437,6 +439,20 @@ TEST(TableTest, EveryRowHasAsManyCellsAsTheHeader) {
   for (const Table& table : ReportTables(SampleReport())) {
     for (const auto& row : table.rows) EXPECT_EQ(row.size(), table.columns.size()) << table.name;
   }
+}
+
+TEST(ReportTest, ACustomStudyShowsNoDecisionAndNoTarget) {
+  v1::Report report = SampleReport();
+  report.mutable_study()->mutable_custom()->add_plans("*:int8.asym.token");
+  report.mutable_study()->set_target("");
+  report.mutable_headline()->set_decision(v1::DECISION_UNSPECIFIED);
+  report.clear_target();
+  report.clear_plans();
+  const std::string html = RenderHtml(report);
+  EXPECT_THAT(html, HasSubstr(">Measured<"));
+  EXPECT_THAT(html, HasSubstr("under 1 plan<"));
+  EXPECT_THAT(html, Not(HasSubstr("served with")));
+  EXPECT_THAT(html, Not(HasSubstr("recommended plan")));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/codegen/client_unary_call.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>

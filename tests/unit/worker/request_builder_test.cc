@@ -1,10 +1,12 @@
 #include "services/worker/request_builder.h"
 
+#include <array>
 #include <numeric>
 
 #include "gtest/gtest.h"
 #include "services/common/digest.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/engine_text/small_tokenizer.h"
 
 namespace plumbline {
 namespace {
@@ -89,6 +91,38 @@ TEST(BuildRequestTest, DecodingOutOfRangeIsRefusedWithItsValue) {
   input.decoding.clear_stop_on_verdict();
   input.decoding.set_raw(true);
   EXPECT_THAT(build(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("one user turn")));
+}
+
+TEST(EncodePromptTest, AModelWithoutAChatFormatTakesRawPromptsAlone) {
+  TextModel text;
+  ASSERT_OK_AND_ASSIGN(text.tokenizer, Tokenizer::Create(testing::SmallTokenizer().dump()));
+  v1::ChatTurn turn;
+  turn.set_role(v1::ROLE_USER);
+  turn.set_text("hello");
+  v1::DecodingSettings decoding;
+  EXPECT_THAT(EncodePrompt(text, {turn}, decoding),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--raw")));
+  decoding.set_raw(true);
+  ASSERT_OK_AND_ASSIGN(const auto tokens, EncodePrompt(text, {turn}, decoding));
+  EXPECT_EQ(tokens, std::vector<int32_t>{259});
+}
+
+TEST(EncodePromptTest, RawPromptsBeginWithTheModelsBosOnce) {
+  constexpr int32_t kBos = 301;
+  TextModel text;
+  ASSERT_OK_AND_ASSIGN(text.tokenizer, Tokenizer::Create(testing::SmallTokenizer().dump()));
+  text.config.bos_token_id = kBos;
+  v1::ChatTurn turn;
+  turn.set_role(v1::ROLE_USER);
+  turn.set_text("hello");
+  v1::DecodingSettings decoding;
+  decoding.set_raw(true);
+  ASSERT_OK_AND_ASSIGN(auto tokens, EncodePrompt(text, {turn}, decoding));
+  EXPECT_EQ(tokens, (std::vector<int32_t>{kBos, 259}));
+  turn.set_text("<|bos|>hello");
+  decoding.set_parse_special(true);
+  ASSERT_OK_AND_ASSIGN(tokens, EncodePrompt(text, {turn}, decoding));
+  EXPECT_EQ(tokens, (std::vector<int32_t>{kBos, 259}));
 }
 
 TEST(ResolvePlanTest, ErrorsCarryTheRuleAndTheModelsSize) {
