@@ -202,6 +202,13 @@ absl::Status RunBatch(RpcClient<v1::Generation>& client, const v1::GenerateReque
 absl::Status Generate(const GenerateFlags& flags) {
   const std::vector<std::string> plans =
       flags.plans.empty() ? std::vector<std::string>{"*:fp"} : flags.plans;
+  const bool own_worker_asked =
+      !flags.worker.dtype.empty() || !flags.worker.device.empty() || flags.worker.threads != 0;
+  if (!flags.worker_address.empty() && own_worker_asked) {
+    return absl::InvalidArgumentError(
+        "--dtype, --device and --threads are for the worker that this command starts; those of "
+        "--worker are set where it runs: leave them out");
+  }
   PLUMB_ASSIGN_OR_RETURN(const auto forced, ReadForced(flags.force_file));
   PLUMB_ASSIGN_OR_RETURN(const PromptSet set,
                          ResolvePromptSet(flags.prompts_file, PromptRoots("plumbline-data")));

@@ -18,11 +18,13 @@ namespace {
 int FlushedExitCode(int exit_code) {
   errno = 0;
   const bool failed = fflush(stdout) != 0;
+  const int error = errno;
   struct stat info = {};
-  const bool pipe = fstat(STDOUT_FILENO, &info) == 0 && !S_ISREG(info.st_mode);
+  const bool pipe =
+      fstat(STDOUT_FILENO, &info) == 0 && (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode));
   if ((!failed && !plumbline::OutputBroken()) || pipe) return exit_code;
   fprintf(stderr, "error: cannot write the output: %s\n",
-          errno != 0 ? strerror(errno) : "is the disk full?");
+          error != 0 ? strerror(error) : "is the disk full?");
   return exit_code == 0 ? 1 : exit_code;
 }
 

@@ -91,6 +91,11 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
   v1::Endpoint endpoint;
   endpoint.set_timeout_ms(kCallTimeoutMs);
   if (!flags.coordinator.empty()) {
+    if (flags.has_worker_flags()) {
+      return absl::InvalidArgumentError(
+          "--dtype, --device, --threads and --workers are for workers that this command starts; "
+          "those of --coordinator are set where it runs: leave them out");
+    }
     endpoint.set_address(flags.coordinator);
     endpoint.set_insecure(flags.insecure);
     if (!flags.tls_ca.empty() || !flags.tls_certificate.empty()) {

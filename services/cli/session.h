@@ -26,6 +26,9 @@ struct SessionFlags {
 
   void Register(CLI::App* app);
   void RegisterWorkerFlags(CLI::App* app);
+  bool has_worker_flags() const {
+    return !dtype.empty() || !device.empty() || threads != 0 || workers != 1;
+  }
 };
 
 // Takes cpu, cuda and cuda:N. Whether there is such a GPU, the worker says.

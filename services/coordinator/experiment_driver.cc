@@ -250,6 +250,18 @@ absl::StatusOr<StepOutcome> ExperimentDriver::CaptureAgain(const absl::Status& l
   return StepOutcome::kProgress;
 }
 
+absl::Status ExperimentDriver::SomethingRan() const {
+  const JudgedCell* last = nullptr;
+  for (const PlannedCell& cell : needs_.cells) {
+    last = results_.Find(cell.key);
+    if (!last->poisoned) return absl::OkStatus();
+  }
+  if (last == nullptr) return absl::OkStatus();  // the stage asked for nothing
+  return absl::FailedPreconditionError(absl::StrCat(
+      "every one of ", needs_.cells.size(),
+      " cells failed, so there is nothing to conclude from; the last: ", last->poison_reason));
+}
+
 absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& record) {
   PLUMB_ASSIGN_OR_RETURN(std::vector<FinishedCell> cells,
                          deps_.store->FinishedCells(id_, record.stage_index));
@@ -261,6 +273,7 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& r
                       absl::StrCat("stage ", stage.name(), " lost the result of cell ", cell.key));
     }
   }
+  if (const absl::Status status = SomethingRan(); !status.ok()) return StopFor(record, status);
   v1::Report report = report_;
   if (absl::Status status = stage.Conclude(context_, results_, *deps_.peers, &report);
       !status.ok()) {

@@ -69,6 +69,8 @@ class ExperimentDriver {
   absl::StatusOr<StepOutcome> Plan(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> WaitOrConclude(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> Conclude(const ExperimentRecord& record);
+  // FailedPrecondition with a reason when every cell of the stage was set aside.
+  absl::Status SomethingRan() const;
   // The capture service has lost what a conclusion asks for: the stage's captures are made anew.
   absl::StatusOr<StepOutcome> CaptureAgain(const absl::Status& lost);
   // The first thing the stage waits for, empty when there is nothing to tell; error: the study

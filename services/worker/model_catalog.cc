@@ -8,6 +8,7 @@
 #include "services/common/files.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
+#include "services/engine/bundle/safetensors.h"
 
 namespace plumbline {
 namespace {
@@ -54,6 +55,8 @@ absl::StatusOr<CatalogEntry> LoadEntry(const std::string& dir) {
                            ReadFile(JoinPath(dir, "chat_format.json"), kMaxJsonBytes));
     PLUMB_ASSIGN_OR_RETURN(text->chat, ChatFormat::Parse(chat));
   }
+  // The headers of the weights; what is in them the engine sees when it loads them.
+  PLUMB_RETURN_IF_ERROR(BundleWeights::Open(dir, manifest).status());
   entry.info = InfoOf(manifest, text->config);
   entry.text = std::move(text);
   return entry;

@@ -73,6 +73,8 @@ FLAGS = [
     (["generate", "--dtype", "int4"], ["int4"]), (["generate", "--device", "abacus"], ["abacus"]),
     (["generate", "--device", "cuda:1000"], ["cuda:1000"]), (["generate", "--device", "cuda:-1"], ["cuda:-1"]),
     (["diagnose", "--device", "gpu"], ["gpu", "cuda:N"]), (["diagnose", "--device", "cuda:1000"], ["cuda:1000"]),
+    (["generate", "--worker", "127.0.0.1:1", "--dtype", "bf16"], ["--dtype", "--worker"]),
+    (["sweep", "--coordinator", "127.0.0.1:1", "--workers", "2"], ["--workers", "--coordinator"]),
     (["sweep", "--detach"], ["--detach", "plumb up", "--coordinator"]), (["generate", "--seed", "-1"], ["-1"]),
     (["generate", "--threads", "-2"], ["-2"]), (["generate", "--max-running", "-5"], ["-5"]),
     (["generate", "--max-new-tokens", "2000"], ["2000"]),

@@ -183,6 +183,22 @@ TEST(ExperimentDriverTest, AStudyFinishesWithoutAPoisonedCellAndSaysSo) {
   EXPECT_EQ(report.sweep(0).poisoned(), 1u);
 }
 
+TEST(ExperimentDriverTest, AStudyOfWhichEveryCellFailedFailsWithTheReason) {
+  FakeCluster cluster;
+  FakeWorker worker("w", cluster.manager.get(), &cluster.peers);
+  const std::string id = cluster.CreateStudy("a", 1);
+  ASSERT_OK(worker.Sync());
+  while (cluster.Record(id).state != v1::EXPERIMENT_STATE_RUNNING) cluster.Drive(id);
+  ASSERT_OK(worker.Sync());
+  v1::ReportRequest request = worker.Run(1);
+  request.mutable_results(0)->mutable_status()->set_code(3);
+  request.mutable_results(0)->mutable_status()->set_message("the weights are broken");
+  ASSERT_OK(cluster.manager->Report(request).status());
+  worker.ReportTaken(request);
+  EXPECT_EQ(cluster.RunToEnd(id, &worker), v1::EXPERIMENT_STATE_FAILED);
+  EXPECT_THAT(cluster.Record(id).message, HasSubstr("the weights are broken"));
+}
+
 // The parts take turns; the coordinator dies after `kill_after` of them and starts anew on its
 // file.
 std::string RunWithKill(int kill_after, bool worker_dies_too, int* turns_needed) {
