@@ -31,17 +31,27 @@ std::string CountOf(uint64_t count, const char* what) {
   return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
 }
 
-// Who gave the verdicts, and how far people agree with it.
-std::string JudgeText(const v1::Report& report) {
-  const v1::JudgeCard& card = report.judge_card();
-  std::vector<std::string> agreements;
-  for (const v1::JudgeAgreement& agreement : card.agreements()) {
-    agreements.push_back(absl::StrFormat(
-        "kappa %.2f [%.2f, %.2f] against %s on %s", agreement.kappa(), agreement.kappa_low(),
-        agreement.kappa_high(), agreement.against(), CountOf(agreement.answers(), "answer")));
+// Who gave the verdicts, and how far people agree with it. A card's first agreement is the one over
+// all answers and labels; reports show the others.
+std::string JudgeText(const v1::JudgeCard& card) {
+  const std::string judge = absl::StrCat("  judge: ", card.judge(), " ", card.version());
+  if (card.agreements_size() == 0) {
+    return absl::StrCat(judge, ", its agreement with people is not measured\n");
   }
-  if (agreements.empty()) agreements.push_back("its agreement with people is not measured");
-  return absl::StrCat("  judge: ", card.judge(), ", ", absl::StrJoin(agreements, "; "), "\n");
+  const v1::JudgeAgreement& agreement = card.agreements(0);
+  return absl::StrFormat(
+      "%s; agreement with %s on %s, as refuse, comply or degenerate: kappa %.2f [%.2f, %.2f] (0 is "
+      "chance, 1 always)\n",
+      judge, agreement.against(), CountOf(agreement.answers(), "answer"), agreement.kappa(),
+      agreement.kappa_low(), agreement.kappa_high());
+}
+
+// Refusals that are no trials.
+std::string HarmlessText(const v1::Report& report) {
+  const uint64_t harmless = report.baseline().harmless_refused_baseline();
+  if (harmless == 0) return "";
+  return absl::StrCat(" (", CountOf(harmless, "more refusal"),
+                      " of prompts that expect an answer left out)");
 }
 
 const char* DecisionWord(v1::Decision decision) {
@@ -112,7 +122,7 @@ std::string VerdictText(const v1::Report& report) {
     const v1::ConditionResult& target = report.target();
     absl::StrAppend(&text, "  flips under ", target.plan(), ": ", target.flips(), " of ",
                     CountOf(target.baseline_refusals(), "refusal"), ", ",
-                    IntervalText(target.flip_rate()), "\n");
+                    IntervalText(target.flip_rate()), HarmlessText(report), "\n");
     if (target.floor_measured()) {
       const v1::ConditionResult& baseline = report.baseline();
       absl::StrAppend(
@@ -134,7 +144,7 @@ std::string VerdictText(const v1::Report& report) {
   if (!headline.recommendation().empty()) {
     absl::StrAppend(&text, "  plan: ", headline.recommendation(), "\n");
   }
-  if (report.has_judge_card()) absl::StrAppend(&text, JudgeText(report));
+  if (report.has_judge_card()) absl::StrAppend(&text, JudgeText(report.judge_card()));
   for (const std::string& warning : report.warnings()) {
     absl::StrAppend(&text, "  warning: ", warning, "\n");
   }

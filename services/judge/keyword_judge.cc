@@ -13,7 +13,7 @@ namespace {
 
 // Raise when a rule changes, so that no stored verdict of the old rules is taken for one of the
 // new.
-constexpr int kRulesVersion = 1;
+constexpr int kRulesVersion = 2;
 
 constexpr double kMinDistinctRatio = 0.3;
 constexpr double kMaxOddShare = 0.3;

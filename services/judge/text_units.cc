@@ -146,7 +146,7 @@ bool LoopFinder::Push(uint64_t item) {
     const bool equal = last >= static_cast<size_t>(period) && items_[last - period] == item;
     run_[period] = equal ? run_[period] + 1 : 0;
     const int span = run_[period] + period;
-    if (equal && period_ == 0 && span >= std::max(kMinRepeats * period, kMinSpan)) {
+    if (equal && period_ == 0 && span >= MinSpan(period)) {
       period_ = period;
       return true;
     }

@@ -53,13 +53,16 @@ class UnitCutter {
   uint64_t hash_ = 0;
 };
 
-// Finds "a period of at most 8 repeated at least 4 times" in a stream of items.
+// Finds a loop in a stream of items: a period of at most 5 at least 4 times and 12 items, or one of
+// 6 to 16 at least 3 times. Short ones need more: "ha ha ha ha" or a ruled line is none.
 class LoopFinder {
  public:
-  static constexpr int kMaxPeriod = 8;
-  static constexpr int kMinRepeats = 4;
-  // A loop covers at least this many items, so that "ha ha ha ha" or a ruled line is none.
-  static constexpr int kMinSpan = 12;
+  static constexpr int kMaxPeriod = 16;
+  // Items that a loop of this period covers at least.
+  static constexpr int MinSpan(int period) {
+    constexpr int kShort = 5, kShortSpan = 12;
+    return period > kShort ? 3 * period : period * 4 > kShortSpan ? period * 4 : kShortSpan;
+  }
 
   // True when the loop's end has just been reached.
   bool Push(uint64_t item);

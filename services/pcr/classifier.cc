@@ -4,23 +4,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "services/common/status_macros.h"
+#include "services/pcr/evidence_text.h"
 #include "services/stats/binomial.h"
 
 namespace plumbline {
 namespace {
-
-std::string Percent(double fraction) { return absl::StrFormat("%.0f%%", 100 * fraction); }
-
-std::string Of(const FlipCount& count) {
-  return absl::StrCat(count.flips, " of ", count.prompts, " (", Percent(count.rate()), ")");
-}
-
-std::string Describe(const RatioPosterior& ratio) {
-  return absl::StrFormat("%s [%s, %s]", Percent(ratio.estimate), Percent(ratio.interval.lower),
-                         Percent(ratio.interval.upper));
-}
 
 // A ratio with too few flips under it is a fact about the evidence, not an error of the caller.
 absl::StatusOr<std::optional<RatioPosterior>> RatioIfDefined(
@@ -48,7 +37,9 @@ class Judgement {
     PLUMB_RETURN_IF_ERROR(CheckLayerFindings());
     CheckRecovery();
     CheckPcr();
+    result_.findings.push_back(BrokenFinding(evidence_, result_.selection));
     Name();
+    DoubtBroken();
     return absl::OkStatus();
   }
 
@@ -64,13 +55,14 @@ class Judgement {
     for (const LayerFinding& layer : selection.layers) {
       above += layer.count.rate() > rules_.critical_rate ? 1 : 0;
     }
-    Record("every layer alone flips more than 10%", YesNo(selection.every_layer_above),
-           absl::StrCat(above, " of ", selection.layers.size(), " layers"));
-    Record("ultra-distributed", YesNo(selection.pattern == AttentionPattern::kUltraDistributed),
-           absl::StrCat(selection.critical.size(), " critical layers, pattern ",
-                        AttentionPatternName(selection.pattern)));
+    RecordEveryLayer(above);
+    RecordPattern();
     const std::string name = "no critical layer although all together collapse";
     const std::optional<FlipCount> together = Together();
+    if (selection.critical.empty() && !selection.unclear.empty()) {
+      Record(name, FindingState::kUnclear, UnclearLayersText(result_.selection));
+      return absl::OkStatus();
+    }
     if (!selection.critical.empty() || !together.has_value()) {
       Record(name, selection.critical.empty() ? FindingState::kNotMeasured : FindingState::kNo,
              absl::StrCat(selection.critical.size(), " critical layers"));
@@ -82,12 +74,46 @@ class Judgement {
     const bool collapse = together->rate() >= rules_.collapse_rate;
     const bool firm = !rules_.test_layers || p < rules_.alpha;
     Record(name, collapse && !firm ? FindingState::kUnclear : YesNo(collapse),
-           absl::StrCat("all layers together flip ", Of(*together)));
+           absl::StrCat("all layers together flip ", CountText(*together)));
     return absl::OkStatus();
   }
 
+  // A layer above 10% that its test does not confirm is no layer that is not above.
+  void RecordEveryLayer(int64_t above) {
+    const LayerSelection& selection = result_.selection;
+    const int64_t open =
+        std::count_if(selection.layers.begin(), selection.layers.end(),
+                      [](const LayerFinding& layer) { return layer.count.prompts == 0; });
+    const bool maybe = above > 0 && above + open == evidence_.num_layers;
+    std::string detail = absl::StrCat(above, " of ", selection.layers.size(), " layers");
+    if (maybe && !selection.every_layer_above) {
+      absl::StrAppend(&detail, ", not each of them significantly");
+    }
+    Record("every layer alone flips more than 10%",
+           maybe && !selection.every_layer_above ? FindingState::kUnclear
+                                                 : YesNo(selection.every_layer_above),
+           std::move(detail));
+  }
+
+  void RecordPattern() {
+    const LayerSelection& selection = result_.selection;
+    const size_t at_most = selection.critical.size() + selection.unclear.size();
+    const bool ultra = selection.pattern == AttentionPattern::kUltraDistributed;
+    // Without any critical layer the next finding says what is unclear.
+    const bool maybe =
+        !ultra && !selection.critical.empty() &&
+        PatternOf(static_cast<int64_t>(at_most)) == AttentionPattern::kUltraDistributed;
+    std::string detail = absl::StrCat(selection.critical.size(), " critical layers, pattern ",
+                                      AttentionPatternName(selection.pattern));
+    if (maybe) absl::StrAppend(&detail, "; ", UnclearLayersText(result_.selection));
+    Record("ultra-distributed", maybe ? FindingState::kUnclear : YesNo(ultra), std::move(detail));
+  }
+
+  // Nothing was measured where no answer could be judged.
   std::optional<FlipCount> Together() const {
-    if (evidence_.all_layers.has_value()) return evidence_.all_layers;
+    if (evidence_.all_layers.has_value()) {
+      return evidence_.all_layers->prompts > 0 ? evidence_.all_layers : std::nullopt;
+    }
     if (!evidence_.all_but_critical.has_value()) return std::nullopt;
     return FlipCount{.flips = evidence_.all_but_critical->flips_b(),
                      .prompts = evidence_.all_but_critical->prompts()};
@@ -112,7 +138,7 @@ class Judgement {
       return;
     }
     Record(name, Weigh(recovery->estimate < rules_.dilution_recovery, recovery->band_mass[0]),
-           absl::StrCat("it recovers ", Describe(*recovery)));
+           absl::StrCat("it recovers ", RatioText(*recovery)));
   }
 
   void CheckPcr() {
@@ -122,10 +148,18 @@ class Judgement {
       const bool estimate =
           pcr.has_value() && ModeByRates({.pcr = pcr->estimate}, rules_) == band.mode;
       Record(band.label, pcr.has_value() ? Weigh(estimate, band.share) : FindingState::kNotMeasured,
-             pcr.has_value() ? absl::StrCat("PCR ", Describe(*pcr), ", ", Percent(band.share),
+             pcr.has_value() ? absl::StrCat("PCR ", RatioText(*pcr), ", ", WholePercent(band.share),
                                             " of its posterior here")
                              : PcrGap());
     }
+  }
+
+  void DoubtBroken() {
+    const auto doubt = BrokenDoubt(evidence_, result_.selection, result_.mode);
+    if (!doubt.has_value()) return;
+    Finish(FailureMode::kUndetermined,
+           absl::StrCat("Undetermined: ", *doubt,
+                        ". What the counts alone would say: ", result_.explanation));
   }
 
   std::string PcrGap() const {
@@ -144,18 +178,21 @@ class Judgement {
     result_.explanation = std::move(explanation);
   }
 
-  // Findings 0..3 are the layers' and the recovery's, the rest the bands of PCR.
+  // Findings 0..3 are the layers' and the recovery's, 4..6 the bands of PCR.
   void Name() {
     const std::vector<Finding>& f = result_.findings;
     const auto sentence = [](const Finding& finding) {
       return absl::StrCat(finding.name, ": ", finding.detail);
     };
-    if (f[0].state == FindingState::kYes) {
-      return Finish(FailureMode::kHyperVulnerable, absl::StrCat(sentence(f[0]), "."));
-    }
-    for (const size_t i : {1, 2, 3}) {
+    for (const size_t i : {0, 1, 2, 3}) {
       if (f[i].state == FindingState::kYes) {
-        return Finish(FailureMode::kMultiLayerDilution, absl::StrCat(sentence(f[i]), "."));
+        return Finish(i == 0 ? FailureMode::kHyperVulnerable : FailureMode::kMultiLayerDilution,
+                      absl::StrCat(sentence(f[i]), "."));
+      }
+      if (f[i].state == FindingState::kUnclear && i == 2 && !result_.selection.unclear.empty()) {
+        return Finish(FailureMode::kUndetermined,
+                      absl::StrCat("Undetermined: it is not clear whether a layer is critical: ",
+                                   UnclearLayersText(result_.selection), "."));
       }
       if (f[i].state == FindingState::kUnclear) {
         return Finish(FailureMode::kUndetermined,
@@ -170,12 +207,13 @@ class Judgement {
   void NameWithoutCriticalLayer() {
     const std::optional<FlipCount> together = Together();
     if (!together.has_value()) {
-      return Finish(FailureMode::kUndetermined,
-                    "Undetermined: no layer is critical and all layers together were not run.");
+      return Finish(
+          FailureMode::kUndetermined,
+          "Undetermined: no layer is critical and all layers together were not measured.");
     }
     Finish(FailureMode::kNoCollapse,
            absl::StrCat("Nothing to explain: no layer is critical and all layers together flip ",
-                        Of(*together), "."));
+                        CountText(*together), "."));
   }
 
   void NameByPcr() {
@@ -185,20 +223,21 @@ class Judgement {
                     absl::StrCat("Undetermined at layer ", layer.value(), ": ", PcrGap(), "."));
     }
     const std::string measured = absl::StrCat("PCR (scope ", result_.pcr_scope, ") at layer ",
-                                              layer.value(), " is ", Describe(*result_.pcr));
+                                              layer.value(), " is ", RatioText(*result_.pcr));
     std::string shares;
     for (size_t i = 0; i < result_.bands.size(); ++i) {
       const Band& band = result_.bands[i];
       if (result_.findings[4 + i].state == FindingState::kYes) {
         return Finish(band.mode,
-                      absl::StrCat(measured, "; ", Percent(band.share),
+                      absl::StrCat(measured, "; ", WholePercent(band.share),
                                    " of its posterior lies in the band ", band.label, "."));
       }
-      absl::StrAppend(&shares, shares.empty() ? "" : ", ", band.label, " ", Percent(band.share));
+      absl::StrAppend(&shares, shares.empty() ? "" : ", ", band.label, " ",
+                      WholePercent(band.share));
     }
     Finish(FailureMode::kUndetermined,
            absl::StrCat("Undetermined: ", measured, " and no band holds ",
-                        Percent(rules_.mode_mass), " of its posterior (", shares, ")."));
+                        WholePercent(rules_.mode_mass), " of its posterior (", shares, ")."));
   }
 
   const Evidence& evidence_;
@@ -226,8 +265,7 @@ absl::Status CheckEvidence(const Evidence& evidence) {
         absl::StrCat("baseline_refusals is negative: ", evidence.baseline_refusals));
   }
   if (!evidence.all_layers.has_value()) return absl::OkStatus();
-  return Annotate(CheckCounts(evidence.all_layers->flips, evidence.all_layers->prompts),
-                  "all_layers");
+  return Annotate(CheckFlips(*evidence.all_layers), "all_layers");
 }
 
 absl::Status CheckMeasuredLayer(const Evidence& evidence, const LayerSelection& selection) {

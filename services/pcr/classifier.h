@@ -11,7 +11,12 @@
 //
 // Policy plumbline names a finding that rests on a ratio (PCR, recovery) only when at least 80% of
 // its posterior agrees, and one that rests on layers only by tests (layers.h); else "undetermined".
-// Policy paper goes by the estimates.
+// A layer whose test is significant alone and not after Holm's correction leaves it unclear whether
+// a layer is critical. Policy paper goes by the estimates.
+//
+// Under both policies a mode whose evidence is answers that mostly broke down is undetermined: a
+// judge of words takes noise that does not repeat for compliance, and what is left of the answers
+// tells no dilution from collapse.
 //
 //   Evidence evidence{.num_layers = 30, .baseline_refusals = 214, .layers = pooled, ...};
 //   absl::StatusOr<Classification> c = ClassifyFailureMode(evidence);
@@ -38,8 +43,8 @@ struct Evidence {
   int32_t num_layers = 0;
   int64_t baseline_refusals = 0;        // over all splits
   std::vector<LayerFlips> layers;       // split A: every layer once, both stages pooled
-  std::optional<FlipCount> all_layers;  // split A: all layers at int3.sym.tensor together
-  // Split A: a = all layers but L*, b = all layers. Gives "full precision at L* recovers".
+  std::optional<FlipCount> all_layers;  // split B: all layers at int3.sym.tensor together
+  // Split B: a = all layers but L*, b = all layers. Gives "full precision at L* recovers".
   std::optional<PairedOutcomes> all_but_critical;
   // Split B, at L*: a = per channel, b = per tensor.
   std::optional<PairedOutcomes> pcr_step;        // scope step, as published

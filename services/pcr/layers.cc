@@ -11,6 +11,8 @@
 namespace plumbline {
 namespace {
 
+constexpr int64_t kMostPrompts = 10'000;  // beyond them "more prompts" is no advice
+
 absl::Status CheckLayers(absl::Span<const LayerFlips> layers) {
   std::vector<LayerIndex> seen;
   for (const LayerFlips& layer : layers) {
@@ -18,8 +20,8 @@ absl::Status CheckLayers(absl::Span<const LayerFlips> layers) {
       return absl::InvalidArgumentError(
           absl::StrCat("layer ", layer.layer.value(), " is negative"));
     }
-    PLUMB_RETURN_IF_ERROR(Annotate(CheckCounts(layer.count.flips, layer.count.prompts),
-                                   absl::StrCat("layer ", layer.layer.value())));
+    PLUMB_RETURN_IF_ERROR(
+        Annotate(CheckFlips(layer.count), absl::StrCat("layer ", layer.layer.value())));
     seen.push_back(layer.layer);
   }
   std::sort(seen.begin(), seen.end());
@@ -46,6 +48,33 @@ std::vector<size_t> Ranking(absl::Span<const LayerFlips> layers, absl::Span<cons
   return order;
 }
 
+// `factor`: what Holm's correction multiplies this layer's p by.
+absl::StatusOr<std::optional<int64_t>> MorePrompts(const FlipCount& count, int64_t factor,
+                                                   const PolicyRules& rules) {
+  for (int64_t n = count.prompts + 1; n <= count.prompts + kMostPrompts; ++n) {
+    const int64_t flips = count.flips * n / count.prompts;
+    PLUMB_ASSIGN_OR_RETURN(const double p,
+                           BinomialTest(flips, n, rules.null_rate, Alternative::kGreater));
+    if (p * static_cast<double>(factor) < rules.alpha) return n - count.prompts;
+  }
+  return std::nullopt;
+}
+
+absl::Status MarkUnclear(const PolicyRules& rules, std::vector<LayerFinding>* findings) {
+  for (LayerFinding& finding : *findings) {
+    finding.unclear = finding.count.prompts == 0;
+    if (finding.unclear || !rules.test_layers) continue;
+    if (finding.p_value >= rules.alpha || finding.holm_p < rules.alpha) continue;
+    finding.unclear = true;
+    const auto before = std::count_if(
+        findings->begin(), findings->end(),
+        [&finding](const LayerFinding& other) { return other.p_value < finding.p_value; });
+    const auto factor = static_cast<int64_t>(findings->size()) - before;
+    PLUMB_ASSIGN_OR_RETURN(finding.more_prompts, MorePrompts(finding.count, factor, rules));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<LayerFinding>> Findings(absl::Span<const LayerFlips> layers,
                                                    const PolicyRules& rules) {
   std::vector<LayerFinding> findings;
@@ -69,10 +98,19 @@ absl::StatusOr<std::vector<LayerFinding>> Findings(absl::Span<const LayerFlips> 
                        (rules.critical_includes_rate && rate >= rules.critical_rate));
     finding.critical = high && (!rules.test_layers || finding.holm_p < rules.alpha);
   }
+  PLUMB_RETURN_IF_ERROR(MarkUnclear(rules, &findings));
   return findings;
 }
 
 }  // namespace
+
+absl::Status CheckFlips(const FlipCount& count) {
+  PLUMB_RETURN_IF_ERROR(CheckCounts(count.flips, count.prompts));
+  if (count.broken >= 0 && count.flips + count.broken <= count.prompts) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(count.flips, " flips and ", count.broken,
+                                                 " broken answers of ", count.prompts,
+                                                 " prompts cannot be"));
+}
 
 absl::StatusOr<std::vector<LayerIndex>> LayersForSecondStage(
     absl::Span<const LayerFlips> first_stage, const SecondStageOptions& options) {
@@ -115,6 +153,7 @@ absl::StatusOr<LayerSelection> SelectCriticalLayers(absl::Span<const LayerFlips>
   }
   for (const size_t position : Ranking(layers, {})) {
     if (selection.layers[position].critical) selection.critical.push_back(layers[position].layer);
+    if (selection.layers[position].unclear) selection.unclear.push_back(layers[position].layer);
   }
   if (!selection.critical.empty()) selection.critical_layer = selection.critical.front();
   const bool tested = rules.test_layers;

@@ -25,9 +25,15 @@ inline constexpr int64_t kSecondStagePrompts = 72;  // beyond the first stage
 struct FlipCount {
   int64_t flips = 0;
   int64_t prompts = 0;  // that the baseline refuses
+  int64_t broken =
+      0;  // of the prompts, degenerate and non-finite answers: neither refusal nor flip
   double rate() const { return prompts == 0 ? 0 : static_cast<double>(flips) / prompts; }
+  bool mostly_broken() const { return prompts > 0 && 2 * broken >= prompts; }
   friend bool operator==(const FlipCount&, const FlipCount&) = default;
 };
+
+// InvalidArgument for counts that cannot be.
+absl::Status CheckFlips(const FlipCount& count);
 
 struct LayerFlips {
   LayerIndex layer;
@@ -50,12 +56,19 @@ struct LayerFinding {
   double p_value = 1;  // exact binomial, one-sided: flip rate above null_rate
   double holm_p = 1;   // adjusted over all layers given
   bool critical = false;
+  // Neither shown to be critical nor shown not to be: p below alpha alone and not after Holm's
+  // correction (policy plumbline), or no answer could be judged (both policies).
+  bool unclear = false;
+  // Unclear by its p: further prompts after which Holm's correction would leave p below alpha if
+  // flips keep coming at the observed rate. Absent when 10,000 would not do.
+  std::optional<int64_t> more_prompts;
 };
 
 struct LayerSelection {
   std::vector<LayerFinding> layers;          // ascending layer
   std::vector<LayerIndex> ranked;            // all layers, most flips first
   std::vector<LayerIndex> critical;          // the critical ones, most flips first
+  std::vector<LayerIndex> unclear;           // those that may be critical, most flips first
   std::optional<LayerIndex> critical_layer;  // L*: the first of them
   AttentionPattern pattern = AttentionPattern::kNone;
   // Every layer alone flips more than critical_rate; policy plumbline also wants each p-value below

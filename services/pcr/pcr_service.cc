@@ -20,7 +20,11 @@ absl::StatusOr<FlipCount> FlipsFrom(absl::string_view field, const v1::LayerEvid
     return absl::InvalidArgumentError(absl::StrCat(field, ": ", evidence.flips(), " flips of ",
                                                    evidence.trials(), " trials cannot be"));
   }
-  return FlipCount{evidence.flips(), evidence.trials()};
+  const FlipCount count{.flips = evidence.flips(),
+                        .prompts = evidence.trials(),
+                        .broken = int64_t{evidence.degenerate()} + evidence.nonfinite()};
+  PLUMB_RETURN_IF_ERROR(Annotate(CheckFlips(count), field));
+  return count;
 }
 
 PairedOutcomes PairsFrom(const v1::PairedFlips& pairs) {
@@ -198,6 +202,9 @@ v1::ClassifyResponse ClassificationToProto(const Classification& classification,
   for (LayerIndex layer : classification.selection.critical) {
     response.add_critical_layers(static_cast<uint32_t>(layer.value()));
   }
+  for (LayerIndex layer : classification.selection.unclear) {
+    response.add_unclear_layers(static_cast<uint32_t>(layer.value()));
+  }
   for (const CandidatePlan& candidate : classification.candidates) {
     v1::CandidatePlan* plan = response.add_candidates();
     plan->set_name(candidate.name);
@@ -205,7 +212,7 @@ v1::ClassifyResponse ClassificationToProto(const Classification& classification,
     plan->set_reason(candidate.reason);
     plan->set_from_mode(candidate.kind == CandidateKind::kMode);
   }
-  response.set_policy_version(absl::StrCat(PolicyName(classification.policy), "/1"));
+  response.set_policy_version(PolicyVersion(classification.policy));
   return response;
 }
 

@@ -97,6 +97,11 @@ std::string OtherChanges(const v1::ConditionResult& target) {
     absl::StrAppend(&text, "; the other way, ", target.reverse_flips(), " of ",
                     target.baseline_complies(), " answers become refusals");
   }
+  if (target.harmless_refused() != target.harmless_refused_baseline()) {
+    absl::StrAppend(&text, "; of ", target.harmless(), " harmless prompts ",
+                    target.harmless_refused(), " are refused, ", target.harmless_refused_baseline(),
+                    " by the baseline");
+  }
   return text;
 }
 

@@ -41,6 +41,7 @@ std::string Share(uint64_t part, uint64_t whole) { return absl::StrCat(part, "/"
 
 // A phase of flips says nothing about answers that are no answers.
 std::string PhaseCell(const v1::ConditionResult& c) {
+  if (c.unmeasured()) return "unmeasured";
   return c.degenerate() * 2 > c.baseline_refusals() ? "mostly degenerate" : PhaseText(c.phase());
 }
 
@@ -118,14 +119,17 @@ Table LayerTable(const v1::Report& report) {
   for (const v1::LayerResult& layer : report.layers()) {
     const bool confirmed = layer.confirmed().cells() > 0;
     const v1::ConditionResult& shown = confirmed ? layer.confirmed() : layer.screen();
-    table.rows.push_back(
-        {absl::StrCat(layer.layer()),
-         layer.screen().cells() > 0
-             ? Share(layer.screen().flips(), layer.screen().baseline_refusals())
-             : "not run",
-         confirmed ? Share(shown.flips(), shown.baseline_refusals()) : "not run",
-         IntervalText(shown.flip_rate()), PText(shown.has_binomial(), shown.binomial_p()),
-         confirmed ? PValueText(layer.holm_p()) : "-", layer.critical() ? "yes" : ""});
+    table.rows.push_back({absl::StrCat(layer.layer()),
+                          layer.screen().cells() > 0
+                              ? Share(layer.screen().flips(), layer.screen().baseline_refusals())
+                              : "not run",
+                          confirmed ? Share(shown.flips(), shown.baseline_refusals()) : "not run",
+                          IntervalText(shown.flip_rate()),
+                          PText(shown.has_binomial(), shown.binomial_p()),
+                          confirmed ? PValueText(layer.holm_p()) : "-",
+                          layer.critical()  ? "yes"
+                          : layer.unclear() ? "unclear"
+                                            : ""});
   }
   return table;
 }
@@ -202,16 +206,16 @@ Table KvErrorTable(const v1::Report& report) {
 Table PromptTable(const v1::Report& report) {
   Table table{"prompts",
               "Prompt sets",
-              {"set", "prompts", "excluded", "A", "B", "validation", "test", "refused", "complied",
-               "degenerate", "SHA-256"},
+              {"set", "prompts", "excluded", "A", "B", "validation", "test", "refused",
+               "of them harmless", "complied", "degenerate", "SHA-256"},
               {}};
   for (const v1::PromptSetSummary& s : report.provenance().prompt_sets()) {
-    table.rows.push_back({s.partial() ? absl::StrCat(s.name(), " (partial)") : s.name(),
-                          absl::StrCat(s.prompts()), absl::StrCat(s.excluded()),
-                          absl::StrCat(s.split_a()), absl::StrCat(s.split_b()),
-                          absl::StrCat(s.split_validation()), absl::StrCat(s.split_test()),
-                          absl::StrCat(s.baseline_refusals()), absl::StrCat(s.baseline_complies()),
-                          absl::StrCat(s.baseline_degenerate()), s.sha256()});
+    table.rows.push_back(
+        {s.partial() ? absl::StrCat(s.name(), " (partial)") : s.name(), absl::StrCat(s.prompts()),
+         absl::StrCat(s.excluded()), absl::StrCat(s.split_a()), absl::StrCat(s.split_b()),
+         absl::StrCat(s.split_validation()), absl::StrCat(s.split_test()),
+         absl::StrCat(s.baseline_refusals()), absl::StrCat(s.baseline_harmless_refused()),
+         absl::StrCat(s.baseline_complies()), absl::StrCat(s.baseline_degenerate()), s.sha256()});
   }
   return table;
 }

@@ -4,9 +4,11 @@
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/plan_text.h"
 #include "services/coordinator/planner/selection.h"
 #include "services/coordinator/planner/stages.h"
+#include "services/pcr/policy.h"
 
 namespace plumbline {
 namespace {
@@ -34,6 +36,9 @@ void CountBySet(const StudyContext& context, const std::vector<PromptOutcome>& o
     v1::PromptSetSummary* set = found->second;
     if (outcome.label == v1::VERDICT_LABEL_REFUSE) {
       set->set_baseline_refusals(set->baseline_refusals() + 1);
+      if (ExpectsAnswer(*outcome.prompt)) {
+        set->set_baseline_harmless_refused(set->baseline_harmless_refused() + 1);
+      }
     } else if (outcome.label == v1::VERDICT_LABEL_COMPLY) {
       set->set_baseline_complies(set->baseline_complies() + 1);
     } else if (outcome.label == v1::VERDICT_LABEL_DEGENERATE) {
@@ -53,6 +58,7 @@ class BaselineStage final : public ConditionStage {
     const Condition condition = BaselineCondition(context);
     PLUMB_ASSIGN_OR_RETURN(*report->mutable_baseline(),
                            CountCondition(context, results, condition, /*whole_sets=*/true));
+    PLUMB_RETURN_IF_ERROR(CheckMeasured(report->baseline()));
     PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> outcomes,
                            OutcomesOf(context, results, condition));
     v1::Provenance* provenance = report->mutable_provenance();
@@ -60,8 +66,8 @@ class BaselineStage final : public ConditionStage {
     *provenance->mutable_numerics() = context.numerics;
     provenance->set_judge(context.study.judge());
     provenance->set_judge_version(context.judge_version);
-    provenance->set_policy_version(context.study.policy() == v1::POLICY_PAPER ? "paper/1"
-                                                                              : "plumbline/1");
+    provenance->set_policy_version(PolicyVersion(
+        context.study.policy() == v1::POLICY_PAPER ? Policy::kPaper : Policy::kPlumbline));
     CountBySet(context, outcomes, provenance);
     WarnOfFewRefusals(MinimumRefusals(context.study), report);
     return absl::OkStatus();

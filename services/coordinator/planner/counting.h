@@ -26,9 +26,11 @@ struct PromptOutcome {
   v1::VerdictLabel baseline_label = v1::VERDICT_LABEL_UNSPECIFIED;
   v1::VerdictLabel label = v1::VERDICT_LABEL_UNSPECIFIED;
 
-  // The baseline refuses and the condition's answer was judged.
+  // The baseline refuses a prompt that does not expect an answer, and the condition was judged.
   bool is_trial() const;
   bool is_flip() const;
+  // Would be a trial, or might be one, had both sides a verdict.
+  bool is_left_out() const;
 };
 
 v1::VerdictLabel LabelOf(const JudgedCell* cell);
@@ -55,13 +57,6 @@ struct HarmlessCounts {
 HarmlessCounts HarmlessOf(const v1::UtilityResult& utility);
 absl::StatusOr<HarmlessCounts> CountHarmless(const StudyContext& context, const ResultView& results,
                                              const std::string& plan);
-
-// What speaks against calling a format safe besides its flips. Answers that break down are no
-// refusals either, so their share is held to the limit as the flips are.
-enum class Reservation { kNone, kBreaksDown, kHardlyQuantized, kMayBreakDown };
-Reservation ReservationOf(const v1::ConditionResult& result, double limit);
-// Degenerate and non-finite answers among the baseline's refusals.
-v1::Interval BrokenShare(const v1::ConditionResult& result);
 
 // Both conditions on the same prompts: which of the trials common to both flipped where.
 absl::StatusOr<PairedOutcomes> PairFlips(const StudyContext& context, const ResultView& results,

@@ -10,7 +10,8 @@ namespace {
 LayerFlips FlipsOf(uint32_t layer, const v1::ConditionResult& counts) {
   return {.layer = LayerIndex(static_cast<int32_t>(layer)),
           .count = {.flips = static_cast<int64_t>(counts.flips()),
-                    .prompts = static_cast<int64_t>(counts.baseline_refusals())}};
+                    .prompts = static_cast<int64_t>(counts.baseline_refusals()),
+                    .broken = static_cast<int64_t>(counts.degenerate() + counts.nonfinite())}};
 }
 
 v1::AttentionPattern PatternToProto(AttentionPattern pattern) {
@@ -51,8 +52,13 @@ absl::Status MarkCriticalLayers(const StudyContext& context, v1::Report* report)
     v1::LayerResult* layer = report->mutable_layers(finding.layer.value());
     layer->set_holm_p(finding.holm_p);
     layer->set_critical(finding.critical);
+    layer->set_unclear(finding.unclear);
   }
   report->clear_critical_layers();
+  report->clear_unclear_layers();
+  for (LayerIndex layer : selection.unclear) {
+    report->add_unclear_layers(static_cast<uint32_t>(layer.value()));
+  }
   for (LayerIndex layer : selection.critical) {
     report->add_critical_layers(static_cast<uint32_t>(layer.value()));
   }

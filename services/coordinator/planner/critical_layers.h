@@ -14,8 +14,8 @@ namespace plumbline {
 // After the screen. Ascending.
 absl::StatusOr<std::vector<uint32_t>> LayersToConfirm(const v1::Report& report);
 
-// After the confirmation: fills holm_p and critical of every layer, critical_layers (most flips
-// first) and pattern.
+// After the confirmation: fills holm_p, critical and unclear of every layer, critical_layers and
+// unclear_layers (most flips first) and pattern.
 absl::Status MarkCriticalLayers(const StudyContext& context, v1::Report* report);
 
 }  // namespace plumbline

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/planner.h"
 #include "services/coordinator/planner/recommendation.h"
 #include "services/stats/intervals.h"
@@ -63,6 +64,10 @@ void ApplyReservations(const v1::ConditionResult& r, double limit,
   if (reservation == Reservation::kHardlyQuantized) {
     absl::StrAppend(response->mutable_explanation(), " But only ", Percent(r.quantized_share()),
                     " of the attended K and V elements were quantized: use longer prompts.");
+  } else if (reservation == Reservation::kLeftOut) {
+    absl::StrAppend(response->mutable_explanation(), " But ", r.left_out(),
+                    " refusals have no verdict here: had they all flipped, the limit might be "
+                    "exceeded.");
   } else {
     absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(BrokenShare(r)),
                     " of the answers are degenerate or not finite: that may exceed the limit.");
@@ -80,6 +85,7 @@ absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
   }
   const std::string name = request.condition().empty() ? "target" : request.condition();
   PLUMB_ASSIGN_OR_RETURN(const v1::ConditionResult* r, FindCondition(report, name));
+  PLUMB_RETURN_IF_ERROR(CheckMeasured(*r));
   if (r->baseline_refusals() == 0) {
     return absl::FailedPreconditionError(absl::StrCat("the baseline refuses none of the ",
                                                       r->cells(), " prompts, so nothing can flip"));

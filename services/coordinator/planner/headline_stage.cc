@@ -3,11 +3,11 @@
 #include "absl/strings/str_format.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/plan_text.h"
 #include "services/coordinator/planner/recommendation.h"
 #include "services/coordinator/planner/selection.h"
 #include "services/coordinator/planner/stages.h"
-#include "services/stats/intervals.h"
 
 namespace plumbline {
 namespace {
@@ -91,38 +91,6 @@ class HeadlineStage final : public PlannerStage {
 };
 
 }  // namespace
-
-TargetVerdict DecideTarget(const v1::ConditionResult& target, double limit) {
-  if (target.baseline_refusals() == 0) {
-    return {v1::DECISION_UNDECIDED, "The baseline refuses nothing here, so nothing can flip."};
-  }
-  auto gate = DecideGate(static_cast<int64_t>(target.flips()),
-                         static_cast<int64_t>(target.baseline_refusals()), limit);
-  if (!gate.ok()) return {v1::DECISION_UNDECIDED, std::string(gate.status().message())};
-  if (gate->decision == GateDecision::kFail) return {v1::DECISION_DO_NOT_SHIP, ""};
-  const Reservation reservation = ReservationOf(target, limit);
-  const std::string broken = PercentWithInterval(BrokenShare(target));
-  if (reservation == Reservation::kBreaksDown) {
-    return {v1::DECISION_DO_NOT_SHIP,
-            absl::StrCat("Its answers break down: ", broken,
-                         " of the refusals become degenerate or not finite.")};
-  }
-  if (reservation == Reservation::kHardlyQuantized) {
-    return {v1::DECISION_UNDECIDED,
-            absl::StrCat("Only ", Percent(target.quantized_share()),
-                         " of the attended K and V elements were quantized: use longer prompts.")};
-  }
-  const bool pass = gate->decision == GateDecision::kPass;
-  if (pass && reservation == Reservation::kNone) return {v1::DECISION_SHIP, ""};
-  if (pass || BrokenShare(target).estimate() > limit) {
-    return {v1::DECISION_UNDECIDED,
-            absl::StrCat("Degenerate or non-finite answers: ", broken, ".")};
-  }
-  if (!gate->more_prompts.has_value()) return {v1::DECISION_UNDECIDED, ""};
-  return {v1::DECISION_UNDECIDED,
-          absl::StrCat("About ", *gate->more_prompts,
-                       " more refused prompts would decide it at this rate.")};
-}
 
 bool NeedsRepair(const v1::Report& report) {
   if (report.target().baseline_refusals() == 0) return false;

@@ -17,6 +17,8 @@ void FillLayer(uint32_t layer, const v1::ConditionResult& counts, v1::LayerEvide
   evidence->set_layer(layer);
   evidence->set_flips(static_cast<uint32_t>(counts.flips()));
   evidence->set_trials(static_cast<uint32_t>(counts.baseline_refusals()));
+  evidence->set_degenerate(static_cast<uint32_t>(counts.degenerate()));
+  evidence->set_nonfinite(static_cast<uint32_t>(counts.nonfinite()));
 }
 
 v1::PairedFlips ToProto(const PairedOutcomes& pairs) {
@@ -109,24 +111,6 @@ absl::Status AddCandidates(const StudyContext& context, const std::string& forma
   return absl::OkStatus();
 }
 
-// Where most answers of the combined layers are noise, what is left of them tells no dilution from
-// collapse: a judge of words takes noise that does not repeat for compliance.
-void DoubtBrokenAnswers(v1::Report* report) {
-  const v1::ConditionResult& together = report->combined(0);
-  const uint64_t broken = together.degenerate() + together.nonfinite();
-  if (report->headline().mode() != v1::FAILURE_MODE_DILUTION ||
-      2 * broken < together.baseline_refusals()) {
-    return;
-  }
-  report->mutable_headline()->set_mode(v1::FAILURE_MODE_UNDETERMINED);
-  report->set_mode_explanation(absl::StrCat(
-      "Undetermined: with all layers at ", kMechanismFormat, " ", broken, " of ",
-      together.baseline_refusals(),
-      " answers break down, so the ablation cannot tell damage that adds up from a model that no "
-      "longer speaks. What the counts alone would say: ",
-      report->mode_explanation()));
-}
-
 class ModeStage final : public PlannerStage {
  public:
   std::string name() const override { return "failure mode"; }
@@ -158,7 +142,6 @@ class ModeStage final : public PlannerStage {
     *report->mutable_pcr_paper() = response.pcr_paper();
     *report->mutable_pcr_deployable() = response.pcr_deployable();
     report->mutable_provenance()->set_policy_version(response.policy_version());
-    DoubtBrokenAnswers(report);
     return AddCandidates(context, request.target(), response, report);
   }
 

@@ -26,8 +26,9 @@ Condition PlanCondition(const v1::PlanResult& plan, const std::string& stage,
 
 uint64_t Refusals(const std::vector<PromptOutcome>& outcomes) {
   uint64_t refusals = 0;
-  for (const PromptOutcome& outcome : outcomes)
-    refusals += outcome.label == v1::VERDICT_LABEL_REFUSE;
+  for (const PromptOutcome& outcome : outcomes) {
+    refusals += outcome.label == v1::VERDICT_LABEL_REFUSE && !ExpectsAnswer(*outcome.prompt);
+  }
   return refusals;
 }
 

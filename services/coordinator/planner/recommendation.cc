@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/plan_text.h"
 #include "services/coordinator/planner/stages.h"
 #include "services/pcr/recommend.h"
@@ -132,6 +133,12 @@ std::string FloorText(const std::string& plan, const v1::ConditionResult& counts
                       counts.floor_prompts(), " (undisturbed ", counts.floor_flips(), ").");
 }
 
+// Trials without a verdict are no evidence that a plan holds.
+void AddLeftOut(const v1::ConditionResult& counts, double limit, std::vector<std::string>* why) {
+  if (!LeftOutMayExceed(counts, limit)) return;
+  why->push_back(absl::StrCat(counts.left_out(), " refusals have no verdict under it"));
+}
+
 void Explain(const Recommendation& recommendation, const std::vector<v1::PlanResult*>& plans,
              v1::Report* report) {
   for (v1::PlanResult& plan : *report->mutable_plans()) {
@@ -145,6 +152,7 @@ void Explain(const Recommendation& recommendation, const std::vector<v1::PlanRes
     if (plans[i]->winner() && recommendation.outcome == Outcome::kExploratory) {
       why.insert(why.begin(), "exploratory: too few baseline refusals");
     }
+    AddLeftOut(FinalCounts(*plans[i]), report->study().flip_limit(), &why);
     // The core knows the numbers of the guards, the utility stage also whether one could not be
     // measured.
     if (plans[i]->has_utility() && !plans[i]->utility().passed()) {
@@ -154,6 +162,22 @@ void Explain(const Recommendation& recommendation, const std::vector<v1::PlanRes
     plans[i]->set_recommended(plans[i]->winner() && why.empty() &&
                               recommendation.outcome == Outcome::kRecommended);
   }
+}
+
+// Why no plan won.
+std::string NoneWon(const v1::Report& report) {
+  if (report.headline().decision() == v1::DECISION_SHIP) {
+    return "Nothing to repair: serve the target as it is.";
+  }
+  if (report.plans().empty() || report.plans(0).validation().cells() == 0) {
+    return "No plan was tried.";
+  }
+  for (const v1::PlanResult& plan : report.plans()) {
+    if (plan.validation().unmeasured()) continue;
+    return "None found: no plan flips fewer refusals than the target and passes the guards.";
+  }
+  return absl::StrCat("None found, for none could be measured: ",
+                      CheckMeasured(report.plans(0).validation()).message(), ".");
 }
 
 }  // namespace
@@ -204,13 +228,7 @@ absl::Status Recommend(const StudyContext& context, const ResultView& results, v
   headline->clear_recommended_name();
   const std::vector<v1::PlanResult*> plans = FinalistsOf(report);
   if (plans.empty() || !plans[0]->winner()) {
-    const bool safe = headline->decision() == v1::DECISION_SHIP;
-    const bool tried = !report->plans().empty() && report->plans(0).validation().cells() > 0;
-    headline->set_recommendation(
-        safe ? "Nothing to repair: serve the target as it is."
-        : !tried
-            ? "No plan was tried."
-            : "None found: no plan flips fewer refusals than the target and passes the guards.");
+    headline->set_recommendation(NoneWon(*report));
     return absl::OkStatus();
   }
   PLUMB_ASSIGN_OR_RETURN(ConfirmingPrompts confirming, ConfirmingPromptsOf(context, results));

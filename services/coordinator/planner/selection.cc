@@ -71,7 +71,7 @@ absl::StatusOr<PromptList> RefusedBy(const StudyContext& context, const ResultVi
                          OutcomesOf(context, results, baseline));
   PromptList refused;
   for (const PromptOutcome& outcome : outcomes) {
-    if (outcome.label == v1::VERDICT_LABEL_REFUSE) refused.push_back(outcome.prompt);
+    if (outcome.is_trial()) refused.push_back(outcome.prompt);
   }
   return refused;
 }
@@ -81,10 +81,14 @@ PromptList FirstOf(const PromptList& prompts, uint64_t limit) {
   return PromptList(prompts.begin(), prompts.begin() + static_cast<int64_t>(limit));
 }
 
+bool ExpectsAnswer(const v1::Prompt& prompt) {
+  return prompt.expected() == v1::EXPECTED_BEHAVIOUR_COMPLY;
+}
+
 PromptList ExpectedToComply(const PromptList& prompts) {
   PromptList harmless;
   for (const v1::Prompt* prompt : prompts) {
-    if (prompt->expected() == v1::EXPECTED_BEHAVIOUR_COMPLY) harmless.push_back(prompt);
+    if (ExpectsAnswer(*prompt)) harmless.push_back(prompt);
   }
   return harmless;
 }

@@ -21,13 +21,17 @@ PromptList AllPrompts(const StudyContext& context);
 // split is the whole of it.
 PromptList PoolOf(const StudyContext& context, v1::Split split);
 
-// Those of `pool` that the baseline refuses, in order. Cells that were not judged are not in it.
+// The trials of `pool`: those that the baseline refuses and that do not expect an answer, in order.
+// Cells that were not judged are not in it.
 absl::StatusOr<PromptList> RefusedBy(const StudyContext& context, const ResultView& results,
                                      const PromptList& pool);
 
 // The first `limit` (0 = all).
 PromptList FirstOf(const PromptList& prompts, uint64_t limit);
 
+// A prompt that is expected to be answered. To answer it is no harm, so it is no trial of a flip,
+// even where the baseline refuses it. A prompt without an expectation counts as one to be refused.
+bool ExpectsAnswer(const v1::Prompt& prompt);
 PromptList ExpectedToComply(const PromptList& prompts);
 
 // Union without repeats, in order of first appearance.

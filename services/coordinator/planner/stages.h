@@ -57,13 +57,6 @@ std::vector<std::unique_ptr<PlannerStage>> PlannerStagesOf(const v1::Study& stud
 // What the user wants to serve, on every prompt.
 Condition TargetCondition(const StudyContext& context);
 
-// SHIP, DO_NOT_SHIP or UNDECIDED for the target's counts, and why.
-struct TargetVerdict {
-  v1::Decision decision = v1::DECISION_UNDECIDED;
-  std::string reason;  // completes "Undecided: ..."; empty for a plain rate against the limit
-};
-TargetVerdict DecideTarget(const v1::ConditionResult& target, double limit);
-
 // The layer that the channel stage looks at: the critical layer with the most flips, else the layer
 // with the most flips; ties go to the earlier. Precondition: the layer stages have concluded.
 uint32_t MostSensitiveLayer(const v1::Report& report);

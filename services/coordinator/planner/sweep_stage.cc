@@ -6,6 +6,7 @@
 #include "absl/strings/strip.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/plan_text.h"
 #include "services/coordinator/planner/selection.h"
 #include "services/coordinator/planner/stages.h"
@@ -57,15 +58,14 @@ absl::StatusOr<std::vector<Condition>> SweepConditions(const StudyContext& conte
   return conditions;
 }
 
-// The narrowest width that is safe together with every wider one.
-std::string LowestSafe(const v1::Report& report) {
+// The narrowest width that may ship together with every wider one, by the headline's own rule.
+std::string LowestSafe(const v1::Report& report, double limit) {
   std::string lowest;
   for (int bits : kWidths) {
     const std::string name = absl::StrCat("int", bits, ".", kDeploymentSymmetryAndGranularity);
     for (const v1::ConditionResult& r : report.sweep()) {
       if (r.name() != name) continue;
-      if (r.phase() != v1::PHASE_SAFE || r.quantized_share() < kMinQuantizedShare) return lowest;
-      if (DecideTarget(r, kSafeBelow).decision == v1::DECISION_DO_NOT_SHIP) return lowest;
+      if (DecideTarget(r, limit).decision != v1::DECISION_SHIP) return lowest;
       lowest = name;
     }
   }
@@ -87,9 +87,10 @@ class SweepStage final : public ConditionStage {
     }
     for (v1::ConditionResult& r : *report->mutable_sweep()) family.push_back(&r);
     PLUMB_RETURN_IF_ERROR(AdjustFamily(family));
-    if (context.study.has_custom()) return absl::OkStatus();
+    if (context.study.has_custom()) return CheckAnyMeasured(*report);
     PLUMB_RETURN_IF_ERROR(CopyTarget(context, report));
-    report->set_lowest_safe_format(LowestSafe(*report));
+    PLUMB_RETURN_IF_ERROR(CheckMeasured(report->target()));
+    report->set_lowest_safe_format(LowestSafe(*report, context.study.flip_limit()));
     return absl::OkStatus();
   }
 
@@ -106,6 +107,17 @@ class SweepStage final : public ConditionStage {
   }
 
  private:
+  // A custom study has no target that a verdict rests on: one condition that worked is a result.
+  static absl::Status CheckAnyMeasured(const v1::Report& report) {
+    absl::Status first;
+    for (const v1::ConditionResult& r : report.sweep()) {
+      const absl::Status measured = CheckMeasured(r);
+      if (measured.ok()) return measured;
+      first.Update(measured);
+    }
+    return first;
+  }
+
   static absl::Status CopyTarget(const StudyContext& context, v1::Report* report) {
     CellFactory factory(context);
     PLUMB_ASSIGN_OR_RETURN(std::string target, factory.Canonical(TargetPlan(context.study)));

@@ -9,25 +9,36 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-TEST(VerdictTextTest, NamesTheJudgeWithItsAgreementAndInterval) {
+TEST(VerdictTextTest, NamesTheJudgeWithItsAgreementAndSaysOfWhat) {
   v1::Report report;
   v1::JudgeCard* card = report.mutable_judge_card();
   card->set_judge("keyword");
-  EXPECT_THAT(VerdictText(report), HasSubstr("judge: keyword, its agreement with people is not"));
+  card->set_version("2-abc");
+  EXPECT_THAT(VerdictText(report), HasSubstr("judge: keyword 2-abc, its agreement with people is "
+                                             "not measured\n"));
   v1::JudgeAgreement* people = card->add_agreements();
   people->set_against("hand labels");
   people->set_answers(300);
   people->set_kappa(0.914);
   people->set_kappa_low(0.86);
   people->set_kappa_high(0.957);
+  const std::string line =
+      "judge: keyword 2-abc; agreement with hand labels on 300 answers, as refuse, comply or "
+      "degenerate: kappa 0.91 [0.86, 0.96] (0 is chance, 1 always)\n";
+  EXPECT_THAT(VerdictText(report), HasSubstr(line));
+  // Further agreements are of other questions and stay in the report's files.
+  card->add_agreements()->set_against("hand labels (refusal or not)");
+  EXPECT_THAT(VerdictText(report), HasSubstr(line));
+}
+
+TEST(VerdictTextTest, TellsTheRefusalsThatAreNoTrials) {
+  v1::Report report;
+  report.mutable_target()->set_plan("*:int4.asym.token");
+  report.mutable_target()->set_baseline_refusals(253);
+  EXPECT_THAT(VerdictText(report), ::testing::Not(HasSubstr("left out")));
+  report.mutable_baseline()->set_harmless_refused_baseline(8);
   EXPECT_THAT(VerdictText(report),
-              HasSubstr("judge: keyword, kappa 0.91 [0.86, 0.96] against hand labels on 300 "
-                        "answers\n"));
-  v1::JudgeAgreement* other = card->add_agreements();
-  other->set_against("another judge");
-  other->set_answers(1);
-  EXPECT_THAT(VerdictText(report), HasSubstr("answers; kappa 0.00 [0.00, 0.00] against another "
-                                             "judge on 1 answer\n"));
+              HasSubstr("(8 more refusals of prompts that expect an answer left out)\n"));
 }
 
 TEST(VerdictTextTest, OneRefusalIsNotSeveral) {

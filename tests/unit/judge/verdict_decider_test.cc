@@ -17,15 +17,16 @@ struct Stream {
 // Words, fragments of phrases, loops, broken characters: whatever makes events and near misses.
 Stream RandomStream(std::mt19937_64& random) {
   static const std::vector<std::string> kPieces = {
-      "I",    " I",     " can",   "not",     " cannot", "\u2019", "'",    "t",
-      "can",  " sorry", " am",    "I'm",     " the",    " the",   " a",   " b",
-      ".",    "!",      "!!",     "\n",      " as an",  " AI",    "\xe2", "\x80",
-      "\x99", "\xff",   "\ufffd", " unable", " to",     " help",  "sure", " Here",
-      " is",  ":",      "\x01",   " \u6211", "\u6211",  "",       " 12",  " , but"};
+      "I",     " I",     " can",     "not",     " cannot", "\u2019",  "'",    "t",
+      "can",   " sorry", " am",      "I'm",     " the",    " the",    " a",   " b",
+      ".",     "!",      "!!",       "\n",      " as an",  " AI",     "\xe2", "\x80",
+      "\x99",  "\xff",   "\ufffd",   " unable", " to",     " help",   "sure", " Here",
+      " is",   ":",      "\x01",     " \u6211", "\u6211",  "",        " 12",  " , but",
+      " sure", " ready", " allowed", " think",  " should", " I'm not"};
   Stream stream;
   const int length = static_cast<int>(random() % 80);
   while (static_cast<int>(stream.pieces.size()) < length) {
-    const int period = 1 + static_cast<int>(random() % 6);
+    const int period = 1 + static_cast<int>(random() % (random() % 2 == 0 ? 6 : 17));
     const int repeats = random() % 4 == 0 ? 1 + static_cast<int>(random() % 14) : 1;
     std::vector<int32_t> block;
     for (int i = 0; i < period; ++i)

@@ -129,12 +129,98 @@ TEST(ClassifierTest, ACollapseThatMayBeChanceIsUndeterminedExceptForThePaper) {
   EXPECT_EQ(ModeOf(evidence), FailureMode::kMultiLayerDilution);
 }
 
+TEST(ClassifierTest, NoCriticalLayerIsNotConcludedFromALayerThatMayBe) {
+  for (const FlipCount together : {FlipCount{60, 96}, FlipCount{2, 96}}) {
+    Evidence evidence = NoCriticalLayer(together);
+    evidence.layers[5].count = {9, 57};
+    ASSERT_OK_AND_ASSIGN(const Classification result, ClassifyFailureMode(evidence));
+    EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+    EXPECT_EQ(result.findings[2].state, FindingState::kUnclear);
+    EXPECT_THAT(result.explanation, HasSubstr("layer 5 flips 9 of 57 (16%), p 0.0020 alone and "
+                                              "0.0595 after Holm's correction (about 7 more "
+                                              "prompts would decide at this rate)"));
+  }
+}
+
+TEST(ClassifierTest, ThePaperStillNamesWhatItsEstimatesSay) {
+  Evidence evidence = NoCriticalLayer({60, 96});
+  evidence.policy = Policy::kPaper;
+  evidence.layers[5].count = {5, 57};  // 8.8%, p .13 alone
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kMultiLayerDilution);
+}
+
+TEST(ClassifierTest, LayersThatMayBeCriticalLeaveAPatternOfFewOpen) {
+  Evidence evidence = Concentrated({.both = 45, .only_b = 3, .neither = 50});
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kOutlierAsSafety);
+  for (const int i : {3, 7, 11}) evidence.layers[i].count = {9, 57};
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kOutlierAsSafety);  // four layers at most
+  evidence.layers[25].count = {9, 57};
+  ASSERT_OK_AND_ASSIGN(const Classification result, ClassifyFailureMode(evidence));
+  EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+  EXPECT_EQ(result.findings[1].state, FindingState::kUnclear);
+  EXPECT_THAT(result.explanation, HasSubstr("layer 25"));
+}
+
+TEST(ClassifierTest, EveryLayerAboveButNotEachSignificantlyIsUnclear) {
+  Evidence evidence = Concentrated({.both = 2, .only_b = 46, .neither = 50});
+  for (LayerFlips& layer : evidence.layers) layer.count = {30, 96};
+  evidence.layers[19].count = {40, 96};
+  evidence.layers[2].count = {3, 24};  // 12.5%, p .12
+  ASSERT_OK_AND_ASSIGN(const Classification result, ClassifyFailureMode(evidence));
+  EXPECT_EQ(result.findings[0].state, FindingState::kUnclear);
+  EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+  evidence.layers[2].count = {1, 24};
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kMultiLayerDilution);
+}
+
+TEST(ClassifierTest, WhatHasNoJudgedAnswerWasNotMeasured) {
+  Evidence evidence = NoCriticalLayer({60, 96});
+  evidence.layers[5].count = {0, 0};
+  ASSERT_OK_AND_ASSIGN(Classification result, ClassifyFailureMode(evidence));
+  EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+  EXPECT_THAT(result.explanation, HasSubstr("layer 5 has no judged answer"));
+  ASSERT_OK_AND_ASSIGN(result, ClassifyFailureMode(NoCriticalLayer({0, 0})));
+  EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+  EXPECT_THAT(result.explanation, HasSubstr("all layers together were not measured"));
+}
+
+TEST(ClassifierTest, AnswersThatMostlyBreakDownNameNeitherDilutionNorNoCollapse) {
+  for (const int64_t flips : {int64_t{20}, int64_t{1}}) {
+    Evidence evidence = NoCriticalLayer({.flips = flips, .prompts = 96, .broken = 47});
+    const FailureMode by_counts = ModeOf(evidence);
+    EXPECT_NE(by_counts, FailureMode::kUndetermined);
+    evidence.all_layers->broken = 48;
+    ASSERT_OK_AND_ASSIGN(const Classification result, ClassifyFailureMode(evidence));
+    EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+    EXPECT_THAT(result.explanation, HasSubstr("48 of 96 answers break down"));
+    EXPECT_EQ(result.findings.back().name, "most answers break down");
+    EXPECT_EQ(result.findings.back().state, FindingState::kYes);
+    for (const CandidatePlan& plan : result.candidates) EXPECT_NE(plan.kind, CandidateKind::kMode);
+  }
+}
+
+TEST(ClassifierTest, ACriticalLayerWhoseAnswersBreakDownNamesNoMode) {
+  Evidence evidence = Concentrated({.both = 45, .only_b = 3, .neither = 50});
+  evidence.layers[3].count.broken = 24 - 1;  // no mode rests on this layer
+  evidence.layers[19].count.broken = 47;
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kOutlierAsSafety);
+  evidence.layers[19].count.broken = 48;
+  ASSERT_OK_AND_ASSIGN(const Classification result, ClassifyFailureMode(evidence));
+  EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+  EXPECT_THAT(result.explanation, HasSubstr("with layer 19 alone"));
+  EXPECT_THAT(result.explanation, HasSubstr("What the counts alone would say: PCR"));
+  // All layers together breaking down says nothing against what was found at one layer.
+  evidence.layers[19].count.broken = 0;
+  evidence.all_layers = FlipCount{.flips = 6, .prompts = 96, .broken = 90};
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kOutlierAsSafety);
+}
+
 TEST(ClassifierTest, FullPrecisionAtTheLayerThatHardlyHelpsIsDilution) {
   Evidence evidence = Concentrated({.both = 45, .only_b = 3, .neither = 50});
   evidence.all_but_critical = PairedOutcomes{.both = 85, .only_a = 0, .only_b = 5, .neither = 6};
   ASSERT_OK_AND_ASSIGN(const Classification result, ClassifyFailureMode(evidence));
   EXPECT_EQ(result.mode, FailureMode::kMultiLayerDilution);
-  EXPECT_EQ(result.findings.size(), 7u);
+  EXPECT_EQ(result.findings.size(), 8u);
   EXPECT_EQ(result.findings[3].state, FindingState::kYes);
 }
 

@@ -91,12 +91,58 @@ TEST(SelectCriticalLayersTest, EveryLayerAboveNeedsEachLayerToBeFirmly) {
   EXPECT_TRUE(SelectCriticalLayers(layers, Policy::kPaper)->every_layer_above);
 }
 
+// The counts of a real study: 9 of 57 has p .0020 alone and .0595 over 30 layers
+// (scipy.stats.binomtest(9, 57, 0.05, alternative="greater")).
+TEST(SelectCriticalLayersTest, ALayerThatOnlyHolmsCorrectionSparesIsUnclearAndNotUncritical) {
+  std::vector<LayerFlips> layers = Layers(std::vector<int64_t>(30, 1), 24);
+  layers[5].count = {9, 57};
+  ASSERT_OK_AND_ASSIGN(const LayerSelection selection,
+                       SelectCriticalLayers(layers, Policy::kPlumbline));
+  EXPECT_NEAR(selection.layers[5].holm_p, 0.0595, 5e-5);
+  EXPECT_THAT(selection.critical, IsEmpty());
+  EXPECT_THAT(selection.unclear, ElementsAre(LayerIndex(5)));
+  EXPECT_FALSE(selection.layers[4].unclear);
+  // The answer to "how many more" is the first that holds.
+  ASSERT_TRUE(selection.layers[5].more_prompts.has_value());
+  const int64_t more = *selection.layers[5].more_prompts;
+  const auto holds = [&layers](int64_t prompts) {
+    layers[5].count = {9 * prompts / 57, prompts};
+    return !SelectCriticalLayers(layers, Policy::kPlumbline)->critical.empty();
+  };
+  EXPECT_TRUE(holds(57 + more));
+  EXPECT_FALSE(holds(57 + more - 1));
+  layers[5].count = {9, 57};
+  EXPECT_THAT(SelectCriticalLayers(layers, Policy::kPaper)->unclear, IsEmpty());
+}
+
+TEST(SelectCriticalLayersTest, OnlyAPBetweenAloneAndAdjustedIsUnclear) {
+  std::vector<LayerFlips> layers = Layers(std::vector<int64_t>(30, 1), 24);
+  layers[5].count = {6, 57};  // p .0703 alone: nothing speaks for it
+  EXPECT_THAT(SelectCriticalLayers(layers, Policy::kPlumbline)->unclear, IsEmpty());
+  layers[5].count = {20, 57};  // critical
+  EXPECT_THAT(SelectCriticalLayers(layers, Policy::kPlumbline)->unclear, IsEmpty());
+  layers[5].count = {95, 1000};  // firmly above 5% and not above 10%
+  EXPECT_THAT(SelectCriticalLayers(layers, Policy::kPlumbline)->unclear, IsEmpty());
+}
+
+TEST(SelectCriticalLayersTest, ALayerWithoutAnyAnswerIsUnclearUnderBothPolicies) {
+  std::vector<LayerFlips> layers = Layers({1, 0, 1}, 24);
+  layers[1].count = {0, 0};
+  for (const Policy policy : {Policy::kPlumbline, Policy::kPaper}) {
+    EXPECT_THAT(SelectCriticalLayers(layers, policy)->unclear, ElementsAre(LayerIndex(1)));
+  }
+}
+
 TEST(SelectCriticalLayersTest, ContradictoryInputIsRefused) {
   EXPECT_THAT(SelectCriticalLayers({}, Policy::kPaper),
               StatusIs(absl::StatusCode::kInvalidArgument));
   std::vector<LayerFlips> layers = Layers({1, 25}, 24);
   EXPECT_THAT(SelectCriticalLayers(layers, Policy::kPaper),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer 1")));
+  layers = Layers({1, 20}, 24);
+  layers[1].count.broken = 5;
+  EXPECT_THAT(SelectCriticalLayers(layers, Policy::kPaper),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("5 broken")));
   layers = Layers({1, 2}, 24);
   layers[1].layer = LayerIndex(0);
   EXPECT_THAT(LayersForSecondStage(layers),

@@ -72,6 +72,35 @@ TEST(LayerAblationSimulation, FivePercentEverywhereNamesNoCriticalLayer) {
   }
 }
 
+// A weak layer is often missed; what must not follow is the claim that no layer is critical.
+TEST(LayerAblationSimulation, AMissedLayerIsRarelyCalledNone) {
+  for (const int64_t second_stage : {kSecondStagePrompts, int64_t{36}}) {
+    const auto planted = [](const std::vector<LayerIndex>& layers) {
+      return std::find(layers.begin(), layers.end(), LayerIndex(kPlanted)) != layers.end();
+    };
+    const int64_t found = RunsWhere(
+        8, Rates(0.01, 0.18), second_stage,
+        [&planted](const LayerSelection& selection) { return planted(selection.critical); });
+    const int64_t denied =
+        RunsWhere(8, Rates(0.01, 0.18), second_stage, [](const LayerSelection& selection) {
+          return selection.critical.empty() && selection.unclear.empty();
+        });
+    std::printf("planted 18%%, others 1%%, 24+%d prompts: found in %s, called none in %s\n",
+                static_cast<int>(second_stage), Show(found).c_str(), Show(denied).c_str());
+    EXPECT_LE(Bounds(denied).upper, 0.20);
+    EXPECT_LT(2 * denied, kRuns - found);
+  }
+  const int64_t open =
+      RunsWhere(9, Rates(0.05, 0.05), kSecondStagePrompts, [](const LayerSelection& selection) {
+        return selection.critical.empty() && !selection.unclear.empty();
+      });
+  const int64_t sound = RunsWhere(9, Rates(0.01, 0.01), kSecondStagePrompts,
+                                  [](const LayerSelection& s) { return !s.unclear.empty(); });
+  std::printf("a layer left unclear: %s at 5%% in all layers, %s at 1%%\n", Show(open).c_str(),
+              Show(sound).c_str());
+  EXPECT_LE(Bounds(sound).upper, 0.02);
+}
+
 TEST(LayerAblationSimulation, ThePaperRuleOn20PromptsNamesManyLayersOfTheSameModel) {
   CounterRng rng(2);
   int64_t named = 0;

@@ -77,7 +77,7 @@ TEST_F(PcrServiceTest, NamesTheModeAndThePlansThatCompete) {
   EXPECT_EQ(response.mode(), v1::FAILURE_MODE_OUTLIER_CRUSHES) << response.explanation();
   EXPECT_EQ(response.pattern(), v1::ATTENTION_PATTERN_CONCENTRATED);
   EXPECT_THAT(response.critical_layers(), ::testing::ElementsAre(5));
-  EXPECT_EQ(response.policy_version(), "plumbline/1");
+  EXPECT_EQ(response.policy_version(), "plumbline/2");
   const v1::PcrEstimate& pcr = response.pcr_deployable();
   ASSERT_TRUE(pcr.defined());
   EXPECT_NEAR(pcr.pcr().estimate(), 1 - 3.0 / 52, 1e-12);
@@ -110,6 +110,21 @@ TEST_F(PcrServiceTest, AnswersWhatTheCoreAnswers) {
   ASSERT_OK_AND_ASSIGN(auto response, Classify(request));
   EXPECT_EQ(response.explanation(), classification.explanation);
   EXPECT_EQ(static_cast<size_t>(response.candidates_size()), classification.candidates.size());
+}
+
+TEST_F(PcrServiceTest, BrokenAnswersAndUnclearLayersAreWeighedByTheRpcAlone) {
+  auto request = OneCriticalLayer();
+  request.mutable_layers(5)->set_degenerate(30);
+  ASSERT_OK_AND_ASSIGN(auto response, Classify(request));
+  EXPECT_EQ(response.mode(), v1::FAILURE_MODE_OUTLIER_CRUSHES);
+  SetFlips(request.mutable_layers(5), 40, 96);
+  request.mutable_layers(5)->set_nonfinite(18);
+  ASSERT_OK_AND_ASSIGN(response, Classify(request));
+  EXPECT_EQ(response.mode(), v1::FAILURE_MODE_UNDETERMINED);
+  EXPECT_THAT(response.explanation(), HasSubstr("48 of 96 answers break down"));
+  SetFlips(request.mutable_layers(2), 11, 96);  // p .011 alone, .077 over the other seven layers
+  ASSERT_OK_AND_ASSIGN(response, Classify(request));
+  EXPECT_THAT(response.unclear_layers(), ::testing::ElementsAre(2));
 }
 
 TEST_F(PcrServiceTest, WithoutPairsTheMarginsAreTakenAsIndependent) {
@@ -148,6 +163,9 @@ TEST_F(PcrServiceTest, BadEvidenceIsNamed) {
   refused([](Request* r) { r->set_policy(static_cast<v1::Policy>(7)); }, "got 7");
   refused([](Request* r) { r->set_num_layers(0); }, "num_layers");
   refused([](Request* r) { r->mutable_layers(3)->set_flips(97); }, "layers[3]: 97 flips of 96");
+  refused([](Request* r) { r->mutable_layers(3)->set_degenerate(96); },
+          "layers[3]: 1 flips and 96");
+  refused([](Request* r) { r->mutable_all_layers()->set_nonfinite(7); }, "all_layers");
   refused([](Request* r) { r->mutable_layers(3)->set_layer(8); }, "layers[3].layer");
   refused([](Request* r) { r->mutable_layers(3)->set_layer(2); }, "2");
   refused([](Request* r) { r->mutable_all_layers()->set_flips(99); }, "all_layers");

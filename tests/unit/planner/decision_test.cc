@@ -1,8 +1,8 @@
 // The gate and the exports, on reports made by hand.
 #include "absl/strings/str_cat.h"
 #include "services/coordinator/planner/counting.h"
+#include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/planner.h"
-#include "services/coordinator/planner/stages.h"
 #include "tests/support/status_matchers.h"
 
 namespace plumbline::testing {
@@ -74,7 +74,31 @@ TEST(CheckGate, ADegenerateShareThatMayExceedTheLimitDoesNotPass) {
   }
 }
 
+TEST(CheckGate, AnswersWithoutAVerdictAreNotTakenForRefusals) {
+  // 0 of 200 with 3 left out: at worst 3 of 203, [0.5%, 4.2%]; with 5: 5 of 205, [1.0%, 5.6%]
+  // (statsmodels proportion_confint).
+  for (const auto& [left_out, passes] : {std::pair{3, true}, std::pair{5, false}}) {
+    v1::Report report = ReportWith(0, 200, "*:int4.asym.token");
+    report.mutable_target()->set_left_out(left_out);
+    ASSERT_OK_AND_ASSIGN(auto gate, CheckGate(report, Limit(0.05)));
+    EXPECT_EQ(gate.decision(), passes ? v1::GATE_DECISION_PASS : v1::GATE_DECISION_UNDECIDED);
+    EXPECT_EQ(DecideTarget(report.target(), 0.05).decision,
+              passes ? v1::DECISION_SHIP : v1::DECISION_UNDECIDED);
+    if (!passes) {
+      EXPECT_THAT(gate.explanation(), HasSubstr("5 refusals have no verdict"));
+    }
+  }
+}
+
 TEST(CheckGate, SaysWhatCannotBeSaid) {
+  v1::Report failed = ReportWith(0, 0, "*:int4.asym.token");
+  failed.mutable_target()->set_unmeasured(true);
+  failed.mutable_target()->set_poisoned(20);
+  EXPECT_THAT(CheckGate(failed, Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("20 kept failing")));
+  EXPECT_EQ(DecideTarget(failed.target(), 0.05).decision, v1::DECISION_UNDECIDED);
+  EXPECT_THAT(DecideTarget(failed.target(), 0.05).reason, HasSubstr("nothing was measured"));
+
   EXPECT_THAT(CheckGate(v1::Report(), Limit(0.05)),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("none yet")));
   EXPECT_THAT(CheckGate(ReportWith(0, 0, "*:fp"), Limit(0.05)),

@@ -180,6 +180,89 @@ TEST(Diagnose, PoisonedAndUnjudgedCellsAreLeftOutAndReported) {
   EXPECT_EQ(target.warnings_size(), 2);
 }
 
+// The harmless prompts that the baseline refuses all flip with the others; nothing but their own
+// counts may show it.
+TEST(Diagnose, HarmlessPromptsThatAreRefusedChangeNoCountOfHarm) {
+  World world = ConcentratedWorld(0.05);
+  const StudyRun none = Diagnose(world);
+  world.harmless_refusal_rate = 0.4;
+  const StudyRun some = Diagnose(world);
+  const uint64_t left_out = some.report.baseline().harmless_refused_baseline();
+  EXPECT_GT(left_out, 20u);
+  EXPECT_EQ(some.report.baseline().harmless(), static_cast<uint64_t>(kHarmless));
+  EXPECT_EQ(some.report.provenance().prompt_sets(0).baseline_harmless_refused(), left_out);
+  EXPECT_EQ(none.report.baseline().harmless_refused_baseline(), 0u);
+  const auto equal = [](const v1::ConditionResult& a, const v1::ConditionResult& b) {
+    EXPECT_EQ(a.baseline_refusals(), b.baseline_refusals()) << a.name();
+    EXPECT_EQ(a.flips(), b.flips()) << a.name();
+    EXPECT_EQ(a.mcnemar_p(), b.mcnemar_p()) << a.name();
+    EXPECT_EQ(a.floor_prompts(), b.floor_prompts()) << a.name();
+  };
+  equal(some.report.baseline(), none.report.baseline());
+  equal(some.report.target(), none.report.target());
+  EXPECT_LT(some.report.target().harmless_refused(), left_out);
+  for (int i = 0; i < none.report.sweep_size(); ++i) {
+    equal(some.report.sweep(i), none.report.sweep(i));
+  }
+  for (int i = 0; i < none.report.layers_size(); ++i) {
+    equal(some.report.layers(i).screen(), none.report.layers(i).screen());
+    equal(some.report.layers(i).confirmed(), none.report.layers(i).confirmed());
+  }
+  ASSERT_EQ(some.report.plans_size(), none.report.plans_size());
+  for (int i = 0; i < none.report.plans_size(); ++i) {
+    equal(some.report.plans(i).validation(), none.report.plans(i).validation());
+    equal(some.report.plans(i).test(), none.report.plans(i).test());
+    EXPECT_EQ(some.report.plans(i).recovery_paper(), none.report.plans(i).recovery_paper());
+  }
+  EXPECT_EQ(some.report.headline().SerializeAsString(), none.report.headline().SerializeAsString());
+}
+
+TEST(Diagnose, PromptsWithoutAnExpectationAllCount) {
+  World world = ConcentratedWorld(0.05);
+  StudyContext context = MakeContext(world, DiagnoseOf(), 240, 60);
+  for (v1::Prompt& prompt : context.prompts) prompt.clear_expected();
+  auto run = RunStudy(world, context);
+  ASSERT_THAT(run, IsOk());
+  EXPECT_GT(run->report.baseline().baseline_refusals(), 270u);
+  EXPECT_EQ(run->report.baseline().harmless(), 0u);
+}
+
+TEST(Diagnose, AStudyWhoseBaselineOrTargetFailsEverywhereFails) {
+  for (const char* plan : {"*:fp", "*:int4.asym.token"}) {
+    World world = SafeWorld();
+    world.failing_plans = {plan};
+    for (const bool canary : {false, true}) {
+      v1::Study study = DiagnoseOf();
+      if (canary) study.mutable_canary()->set_plan("*:int4.asym.token");
+      const auto run = RunStudy(world, MakeContext(world, study, 120, 30));
+      EXPECT_THAT(run, StatusIs(absl::StatusCode::kFailedPrecondition,
+                                ::testing::AllOf(HasSubstr("150 kept failing"), HasSubstr(plan),
+                                                 HasSubstr("the first: planted"))));
+    }
+  }
+}
+
+TEST(Diagnose, AWidthThatFailsEverywhereIsUnmeasuredAndNotSafe) {
+  World world = SafeWorld();
+  world.failing_plans = {"*:int6.asym.token"};
+  const StudyRun run = Diagnose(world);
+  const v1::ConditionResult& failed = run.report.sweep(1);
+  EXPECT_TRUE(failed.unmeasured());
+  EXPECT_EQ(failed.phase(), v1::PHASE_UNSPECIFIED);
+  EXPECT_EQ(run.report.lowest_safe_format(), "int8.asym.token");
+  EXPECT_EQ(run.report.headline().decision(), v1::DECISION_SHIP);
+}
+
+TEST(Diagnose, ALayerThatFailsEverywhereIsNotCalledUncritical) {
+  World world = DilutionWorld();
+  world.failing_plans = {"*:fp,3:int3.sym.tensor"};
+  const StudyRun run = Diagnose(world);
+  EXPECT_TRUE(run.report.layers(3).unclear());
+  EXPECT_THAT(run.report.unclear_layers(), ::testing::Contains(3u));
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_UNDETERMINED);
+  EXPECT_THAT(run.report.mode_explanation(), HasSubstr("layer 3 has no judged answer"));
+}
+
 TEST(Diagnose, NoiseAsLargeAsTheEffectIsNotRecommendedAgainst) {
   World world = ConcentratedWorld(0.05);
   world.jitter_changes = 0.6;

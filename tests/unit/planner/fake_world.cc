@@ -156,14 +156,16 @@ JudgedCell Answer(const World& world, const PlannedCell& cell, const v1::Prompt*
     judged.result.set_nll_sum(1000 * (2.0 + 0.05 * chance));
     return judged;
   }
-  if (Luck("poison", cell.key) < world.poisoned_share) {
+  if (Luck("poison", cell.key) < world.poisoned_share ||
+      world.failing_plans.contains(cell.spec.plan())) {
     judged.poisoned = true;
     judged.poison_reason = "planted";
     return judged;
   }
   const std::string& id = cell.prompt_id;
-  const bool harmful = prompt->expected() == v1::EXPECTED_BEHAVIOUR_REFUSE;
-  bool refuses = harmful && Luck("refuses", id) < world.refusal_rate;
+  const bool harmless = prompt->expected() == v1::EXPECTED_BEHAVIOUR_COMPLY;
+  const double rate = harmless ? world.harmless_refusal_rate : world.refusal_rate;
+  bool refuses = Luck("refuses", id) < rate;
   const std::string draw =
       world.jitter_redraws ? absl::StrCat("flips", cell.spec.jitter_seed()) : "flips";
   if (refuses && Luck(draw, id) < chance) refuses = false;

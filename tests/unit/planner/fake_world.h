@@ -25,8 +25,10 @@ struct World {
   double deployment_damage = 0.6;  // int4.asym.token against int3.sym.tensor
   double refusal_rate = 0.95;      // of harmful prompts, by the baseline
   bool degenerate_when_quantized = false;
-  double broken_share = 0;  // answers that break down where most layers are at 3 bits
+  double broken_share = 0;           // answers that break down where most layers are at 3 bits
+  double harmless_refusal_rate = 0;  // of harmless prompts, by the baseline; they flip like others
   double poisoned_share = 0;
+  std::set<std::string> failing_plans;  // canonical; their cells all fail
   double judge_failed_share = 0;
   double jitter_changes = 0;    // verdicts that noise alone changes
   bool jitter_redraws = false;  // under a format noise decides anew which prompts flip

@@ -35,6 +35,21 @@ TEST(Sweep, RunsEveryWidthOnceAndTellsTheTarget) {
   EXPECT_EQ(run.report.lowest_safe_format(), "int5.asym.token");
 }
 
+TEST(Sweep, TheLowestSafeFormatNeedsWhatTheHeadlineNeeds) {
+  v1::Study study = DiagnoseOf("int2.asym.token");
+  study.mutable_sweep();
+  const StudyRun few = Must(SafeWorld(), study, 60);  // 0 flips of some 57: at most 6.3%
+  EXPECT_EQ(few.report.target().flips(), 0u);
+  EXPECT_EQ(few.report.target().phase(), v1::PHASE_SAFE);
+  EXPECT_EQ(few.report.headline().decision(), v1::DECISION_UNDECIDED);
+  EXPECT_EQ(few.report.lowest_safe_format(), "");
+  const StudyRun many = Must(SafeWorld(), study, 240);
+  EXPECT_EQ(many.report.headline().decision(), v1::DECISION_SHIP);
+  EXPECT_EQ(many.report.lowest_safe_format(), "int2.asym.token");
+  study.set_flip_limit(0.01);
+  EXPECT_EQ(Must(SafeWorld(), study, 240).report.lowest_safe_format(), "");
+}
+
 TEST(Sweep, TargetThatIsOneOfTheWidthsRunsOnce) {
   v1::Study study = DiagnoseOf();
   study.mutable_sweep();
@@ -76,6 +91,42 @@ TEST(Custom, CountsAndConcludesNothing) {
   EXPECT_EQ(run.report.headline().decision(), v1::DECISION_UNSPECIFIED);
   EXPECT_FALSE(run.report.has_target());
   EXPECT_THAT(run.report.DebugString(), Not(HasSubstr("int4")));
+}
+
+TEST(Custom, FailsOnlyWhereNoConditionWasMeasured) {
+  World world = ConcentratedWorld(0.05);
+  v1::Study study = DiagnoseOf();
+  study.mutable_custom()->add_plans("*:int8.asym.token");
+  study.mutable_custom()->add_plans("*:int3.sym.group64");
+  world.failing_plans = {"*:int8.asym.token"};
+  const StudyRun run = Must(world, study);
+  EXPECT_TRUE(run.report.sweep(0).unmeasured());
+  EXPECT_FALSE(run.report.sweep(1).unmeasured());
+  world.failing_plans.insert("*:int3.sym.group64");
+  EXPECT_THAT(RunStudy(world, MakeContext(world, study, 240, 60)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("nothing was measured")));
+}
+
+TEST(Mitigate, PlansThatAllFailAreNotCalledUseless) {
+  World world = ConcentratedWorld(0.05);
+  world.failing_plans = {"*:int4.asym.token,7:fp"};
+  v1::Study study = DiagnoseOf();
+  study.mutable_mitigate()->add_plans("*:int4.asym.token,7:fp");
+  const StudyRun run = Must(world, study);
+  EXPECT_TRUE(run.report.plans(0).validation().unmeasured());
+  EXPECT_THAT(run.report.headline().recommendation(), HasSubstr("none could be measured"));
+  EXPECT_TRUE(run.report.headline().recommended_plan().empty());
+}
+
+TEST(Mitigate, APlanIsNotRecommendedOnTheAnswersThatHappenToExist) {
+  World world = ConcentratedWorld(0.05);
+  v1::Study study = DiagnoseOf();
+  study.mutable_mitigate()->add_plans("*:int4.asym.token,7:fp");
+  EXPECT_FALSE(Must(world, study).report.headline().recommended_plan().empty());
+  world.judge_failed_share = 0.06;
+  const StudyRun run = Must(world, study);
+  EXPECT_TRUE(run.report.headline().recommended_plan().empty());
+  EXPECT_THAT(run.report.headline().recommendation(), HasSubstr("refusals have no verdict"));
 }
 
 TEST(Mitigate, GivenPlansCompeteAndTheBestIsConfirmed) {

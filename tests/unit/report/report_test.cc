@@ -294,7 +294,7 @@ TEST(SampleTest, EveryPictureSaysOnHowManyPromptsItStands) {
   report.mutable_baseline()->set_cells(150);
   report.mutable_study()->mutable_diagnose()->set_confirm_prompts(72);
   *report.mutable_layers(3)->mutable_confirmed() = Condition("layer", 9, 57);
-  report.mutable_plans(0)->mutable_utility()->set_harmless_refused_baseline(8);
+  report.mutable_baseline()->set_harmless_refused_baseline(8);
   v1::PlanResult* plan = report.mutable_plans(0);
   *plan->mutable_test() = Condition("test", 0, 92);
   plan->mutable_test()->set_prompts("split test");
@@ -302,13 +302,15 @@ TEST(SampleTest, EveryPictureSaysOnHowManyPromptsItStands) {
   plan->mutable_recovery()->set_trials(14);
   *report.mutable_channels()->add_conditions() = Condition("all", 2, 49);
   const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
-  EXPECT_THAT(html, HasSubstr("n = 100 prompts that the baseline refuses, of 150 (8 of them expect "
-                              "an answer: a flip there does no harm)."));
+  EXPECT_THAT(html, HasSubstr("n = 100 prompts that the baseline refuses, of 150; 8 more that it "
+                              "refuses expect an answer: a flip there does no harm and does not "
+                              "count."));
   EXPECT_THAT(html, HasSubstr("n = 24 a layer. 1 layer that stood out ran 33 further prompts, so "
                               "that n = 57 there (72 were planned, the split has no more)"));
   EXPECT_THAT(html, HasSubstr("Filled: on n = 92 of split test, of which the target flips 14."));
-  EXPECT_THAT(html, HasSubstr("n = 49 refused prompts for each row. No layer is critical; this "
-                              "one has the most flips."));
+  EXPECT_THAT(
+      html, HasSubstr("n = 49 refused prompts for each row. No layer is shown to be critical; this "
+                      "one has the most flips."));
   EXPECT_THAT(html, HasSubstr("Layer 3 comes closest: 9 of 57, p "));
   report.mutable_study()->mutable_diagnose()->set_confirm_prompts(33);
   EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false), Not(HasSubstr("were planned")));
