@@ -220,6 +220,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   v1::Endpoint endpoint;
   endpoint.set_address(flags.worker_address);
   if (flags.worker_address.empty()) {
+    PLUMB_RETURN_IF_ERROR(CheckIsBundle(flags.model, "--worker"));
     LocalWorkerOptions options = flags.worker;
     options.model_dir = flags.model;
     PLUMB_ASSIGN_OR_RETURN(worker, LocalWorker::Start(options));

@@ -18,6 +18,13 @@ constexpr absl::Duration kStartTimeout = absl::Seconds(300);
 
 }  // namespace
 
+absl::Status CheckIsBundle(const std::string& model, const std::string& instead_of_flag) {
+  if (FileExists(JoinPath(model, "manifest.json"))) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--model '", model, "' is no bundle folder: without ", instead_of_flag,
+                   " it must be one (made by `plumb models import SOURCE --out DIR`)"));
+}
+
 absl::StatusOr<std::unique_ptr<LocalWorker>> LocalWorker::Start(const LocalWorkerOptions& options) {
   std::unique_ptr<LocalWorker> worker(new LocalWorker);
   std::string folder = (std::filesystem::temp_directory_path() / "plumb-worker-XXXXXX").string();

@@ -16,6 +16,10 @@ struct LocalWorkerOptions {
   int max_running = 0;
 };
 
+// InvalidArgument where `model` is no bundle folder, as it must be without the flag that names a
+// running service instead.
+absl::Status CheckIsBundle(const std::string& model, const std::string& instead_of_flag);
+
 class LocalWorker {
  public:
   // Serving when it returns. Unavailable with the end of its log.

@@ -1,8 +1,10 @@
 #include "services/cli/port_file.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -15,6 +17,7 @@ namespace {
 
 constexpr int kShownLines = 6;
 constexpr char kBadInput[] = "exit code 2";
+constexpr char kStartLine[] = " starts, config digest ";  // services/rpc/real_main.cc
 
 absl::StatusOr<BoundPorts> ReadPorts(const std::string& path) {
   PLUMB_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
@@ -34,7 +37,12 @@ absl::StatusOr<BoundPorts> ReadPorts(const std::string& path) {
 std::string LastLines(const std::string& path, int count) {
   const absl::StatusOr<std::string> text = ReadFile(path);
   if (!text.ok()) return "";
-  const std::vector<absl::string_view> lines = absl::StrSplit(*text, '\n', absl::SkipEmpty());
+  std::vector<absl::string_view> lines = absl::StrSplit(*text, '\n', absl::SkipEmpty());
+  // Logs are appended to: what an earlier process wrote is not about this one.
+  const auto start = std::find_if(lines.rbegin(), lines.rend(), [](absl::string_view line) {
+    return absl::StrContains(line, kStartLine);
+  });
+  if (start != lines.rend() && start != lines.rbegin()) lines.erase(lines.begin(), start.base());
   std::string tail;
   const size_t first = lines.size() > static_cast<size_t>(count) ? lines.size() - count : 0;
   for (size_t i = first; i < lines.size(); ++i) absl::StrAppend(&tail, "\n  ", lines[i]);

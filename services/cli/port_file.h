@@ -20,7 +20,8 @@ absl::StatusOr<BoundPorts> AwaitPortFile(const std::string& path, ChildProcess& 
                                          const std::string& who, const std::string& log_path,
                                          absl::Duration timeout);
 
-// "\n  line\n  line": the last `count` lines of a file, empty when it cannot be read.
+// "\n  line\n  line": the last `count` lines of a log since its process started, empty when it
+// cannot be read.
 std::string LastLines(const std::string& path, int count);
 
 }  // namespace plumbline

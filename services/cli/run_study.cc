@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "services/cli/commands.h"
+#include "services/cli/local_worker.h"
 #include "services/cli/progress.h"
 #include "services/cli/report_files.h"
 #include "services/cli/study_flags.h"
@@ -138,11 +139,9 @@ int RunStudy(const StudyFlags& flags, const v1::Study& study) {
         "leave --detach out"));
   }
   if (session_flags.coordinator.empty()) session_flags.model_roots = {flags.model};
-  if (session_flags.coordinator.empty() && !FileExists(JoinPath(flags.model, "manifest.json"))) {
-    return Finish(absl::InvalidArgumentError(
-        absl::StrCat("--model '", flags.model,
-                     "' is no bundle folder: without --coordinator it must "
-                     "be one (made by `plumb models import SOURCE --out DIR`)")));
+  if (session_flags.coordinator.empty()) {
+    const absl::Status bundle = CheckIsBundle(flags.model, "--coordinator");
+    if (!bundle.ok()) return Finish(bundle);
   }
   fprintf(stderr, "%s\n",
           session_flags.coordinator.empty() ? "starting the services on loopback ..."

@@ -108,7 +108,9 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
     session->reach_ = absl::StrCat("--data ", flags.data_dir);
     std::string running = RunningCoordinator(flags.data_dir);
     if (running.empty()) {
-      if (need != Need::kRun && !FileExists(JoinPath(flags.data_dir, "plumbline.sqlite"))) {
+      // `watch` and `resume` run what is there; only a study command brings a model along.
+      const bool reads = need != Need::kRun || flags.model_roots.empty();
+      if (reads && !FileExists(JoinPath(flags.data_dir, "plumbline.sqlite"))) {
         return absl::NotFoundError(
             absl::StrCat("no results in '", flags.data_dir,
                          "': name the folder with --data, or a coordinator with --coordinator"));

@@ -154,6 +154,8 @@ def file_cases(folder):
                                   ("empty folder", f"{folder}/empty", ["empty"])):
         yield f"import {name}", ["models", "import", source, "--out", out], needles, [out]
     yield "show absent", ["models", "show", f"{folder}/none"], ["none"], []
+    yield "watch nothing", ["watch", "exp-1", "--data", f"{folder}/no-data"], ["no-data", "no results"], \
+        [f"{folder}/no-data"]
     yield "no results", ["report", "exp-1", "--data", f"{folder}/no-data"], ["no-data"], \
         [f"{folder}/no-data"]
     tiny = f"{folder}/models/tiny"

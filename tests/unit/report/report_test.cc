@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "services/report/charts.h"
 #include "services/report/format.h"
+#include "services/report/html.h"
 #include "services/report/sweep.h"
 #include "services/report/tables.h"
 #include "tests/support/status_matchers.h"
