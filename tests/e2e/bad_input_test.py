@@ -88,7 +88,7 @@ FLAGS = [
 
 # Cases of which the input as it was written is not at fault.
 FAILURES = {"bundle manifest-digest", "bundle file-short", "bundle file-flipped", "bundle weights-empty",
-            "data is a file", "coordinator 127.0.0.1:1", "worker port 1"}
+            "data is a file", "coordinator 127.0.0.1:1", "worker port 1", "study that measures nothing"}
 
 # Requests to a running coordinator and worker.
 REQUESTS = [
@@ -205,6 +205,15 @@ def request_cases(folder, address, worker, experiment):
                             "127.0.0.1:1"], ["127.0.0.1:1"], []
 
 
+def nothing_measured(folder, address):
+    """Every cell is set aside, for no prompt fits the model: no verdict, and no success."""
+    return ("study that measures nothing",
+            ["canary", "--model", "tiny-chat", "--kv", "*:int8.asym.token", "--prompts",
+             f"{folder}/long.txt", "--coordinator", address, "--out", f"{folder}/nothing-report"],
+            ["baseline", "every one of 1 cells failed", "exceeds the model's context"],
+            [f"{folder}/nothing-report"])
+
+
 def check(case):
     """What is wrong with the way this case ended; empty if nothing."""
     name, words, needles, absent = case
@@ -271,6 +280,7 @@ def with_cluster(folder):
         before = [cluster.count(table) for table in tables]
         ended = run_all(list(request_cases(folder, cluster.address, worker, experiment)), 2)
         assert [cluster.count(table) for table in tables] == before, "a refused request left rows"
+        ended.append(check(nothing_measured(folder, cluster.address)))
         say(f"{garbage_at_ports(cluster)} services stay up under bytes that are no requests")
         return ended
     finally:

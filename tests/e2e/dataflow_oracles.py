@@ -78,7 +78,7 @@ def set_key(block, channel, value=HUGE):
 
 def lonely_refusal(cluster, experiment, report):
     """(cell, prompt, condition) of a refusal in the sweep whose answer no other cell gave: equal
-    answers share a verdict."""
+    answers share a verdict. Harmless prompts of the built-in set are no trials of a flip."""
     cells = {cell["cell_key"]: cell for cell in report["cells"]}
     answers = {}
     for key, cell in cells.items():
@@ -86,7 +86,8 @@ def lonely_refusal(cluster, experiment, report):
     rows = cluster.query("SELECT cell_key, prompt_id, cell_condition, stage FROM experiment_cells "
                          f"WHERE experiment_id = '{experiment}' ORDER BY position")
     refused = {prompt for key, prompt, _, stage in rows
-               if stage == "baseline" and cells[key].get("verdict") == "VERDICT_LABEL_REFUSE"}
+               if stage == "baseline" and cells[key].get("verdict") == "VERDICT_LABEL_REFUSE"
+               and not prompt.startswith("harmless-")}
     uses = {}
     for key, *_ in rows:
         uses[key] = uses.get(key, 0) + 1

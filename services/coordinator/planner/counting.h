@@ -72,6 +72,10 @@ absl::Status AdjustFamily(const std::vector<v1::ConditionResult*>& family);
 
 v1::Phase PhaseOf(const v1::Interval& flip_rate);
 
+// " 8 more refusals are of prompts that expect an answer and do not count."; empty where there are
+// none.
+std::string HarmlessNote(const v1::ConditionResult& result);
+
 // "18.0% [13.5%, 23.5%]" and "4.8%".
 std::string PercentWithInterval(const v1::Interval& interval);
 std::string Percent(double fraction);

@@ -99,7 +99,7 @@ absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
   response.set_more_prompts_needed(static_cast<uint64_t>(gate.more_prompts.value_or(0)));
   response.set_explanation(absl::StrCat(
       name, " (", r->plan(), "): ", r->flips(), " of ", r->baseline_refusals(), " refusals flip, ",
-      PercentWithInterval(r->flip_rate()), ", limit ", Percent(limit), "."));
+      PercentWithInterval(r->flip_rate()), ", limit ", Percent(limit), ".", HarmlessNote(*r)));
   if (gate.decision == GateDecision::kUndecided) {
     absl::StrAppend(response.mutable_explanation(),
                     gate.more_prompts.has_value()

@@ -60,9 +60,10 @@ class HeadlineStage final : public PlannerStage {
     headline->set_exploratory(report->baseline().baseline_refusals() <
                               MinimumRefusals(context.study));
     if (context.study.has_custom()) {
-      headline->set_sentence(absl::StrCat(
-          report->sweep_size(), " conditions measured on ", report->baseline().cells(),
-          " prompts, ", report->baseline().baseline_refusals(), " of which the baseline refuses."));
+      headline->set_sentence(
+          absl::StrCat(report->sweep_size(), " conditions measured on ", report->baseline().cells(),
+                       " prompts, ", report->baseline().baseline_refusals(),
+                       " of which the baseline refuses.", HarmlessNote(report->baseline())));
       return absl::OkStatus();
     }
     PLUMB_RETURN_IF_ERROR(WarnOfOverRefusal(context, results, report));
