@@ -183,6 +183,89 @@ TEST_P(EngineCpuParityTest, CapturesHoldTheCpusRows) {
   }
 }
 
+// A log probability moves by at most twice what a logit does. Tokens that lie further apart than
+// that have the same rank on both.
+TEST_P(EngineCpuParityTest, MostProbableFirstTokensAreTheCpus) {
+  auto [gpu, cpu] = OpenBoth();
+  constexpr int kTop = 32;
+  const auto requests = [](const Engine& engine) {
+    std::vector<SequenceRequest> made;
+    for (uint64_t id = 0; id < 24; ++id) {
+      made.push_back(Request(engine, id, Prompt(3 + static_cast<int>(id) * 5, id + 1, 504),
+                             id % 4 == 3 ? "*:int8.asym.token" : "*:fp", 2));
+      made.back().first_top = kTop;
+    }
+    return made;
+  };
+  Results on_gpu = RunAll(gpu.get(), requests(*gpu)), on_cpu = RunAll(cpu.get(), requests(*cpu));
+  double scale = 0, worst = 0;
+  int apart = 0, same = 0;
+  for (auto& [id, expected] : on_cpu) {
+    const std::vector<TopToken>& listed = on_gpu[id].first_top;
+    ASSERT_EQ(listed.size(), static_cast<size_t>(kTop)) << id;
+    ASSERT_EQ(expected.first_top.size(), static_cast<size_t>(kTop)) << id;
+    if (id % 4 == 3) continue;  // a code may fall the other way
+    const double bound =
+        2 * Bound(GetParam().dtype) * std::fabs(expected.first_top[0].log_probability);
+    for (int i = 0; i < kTop; ++i) {
+      const TopToken &a = listed[i], &b = expected.first_top[i];
+      scale = std::max<double>(scale, std::fabs(b.log_probability));
+      worst = std::max<double>(worst, std::fabs(a.log_probability - b.log_probability));
+      const auto gap = [&](int j) {
+        return j < 0 || j >= kTop
+                   ? HUGE_VAL
+                   : std::fabs(expected.first_top[j].log_probability - b.log_probability);
+      };
+      same += a.token == b.token;
+      if (i == kTop - 1 || std::min(gap(i - 1), gap(i + 1)) <= bound) continue;
+      ++apart;
+      EXPECT_EQ(a.token, b.token) << "sequence " << id << ", rank " << i;
+    }
+  }
+  std::printf(
+      "%s: first tokens: %d of %d equal, %d further apart than the bound; log "
+      "probabilities to %.2g differ by %.2g\n",
+      GetParam().name, same, 18 * kTop, apart, scale, worst);
+  EXPECT_LE(worst, 2 * Bound(GetParam().dtype) * scale);
+  if (GetParam().dtype == ComputeDtype::kF32) {
+    EXPECT_GT(apart, 18);
+    EXPECT_GE(same, 18 * kTop * 97 / 100);
+  }
+}
+
+// Lists that are too long for the device are the host's, of the same logits: the device's are their
+// beginning, whatever else is asked of the row.
+TEST_P(EngineCpuParityTest, ListsOfTheDeviceBeginThoseOfTheHost) {
+  auto [gpu, cpu] = OpenBoth();
+  const auto lists = [&](int top) {
+    std::vector<SequenceRequest> made;
+    for (uint64_t id = 0; id < 40; ++id) {
+      made.push_back(
+          Request(*gpu, id, Prompt(3 + static_cast<int>(id), id % 7 + 1, 504), "*:fp", 3));
+      SequenceRequest& request = made.back();
+      request.first_top = id % 9 == 0 ? 0 : top - static_cast<int>(id % 5);
+      request.want_logit_digest = id % 3 == 0;
+      if (id % 4 == 1) request.sampling.temperature = 0.8;
+      if (id % 8 == 1) request.sampling.top_p = 0.9;
+      if (id % 6 == 5) request.forced_tokens = {5, 6, 7};
+    }
+    return RunAll(gpu.get(), std::move(made));
+  };
+  const Results by_host = lists(504), by_device = lists(64);
+  for (const auto& [id, long_list] : by_host) {
+    const std::vector<TopToken>& listed = by_device.at(id).first_top;
+    EXPECT_EQ(by_device.at(id).tokens, long_list.tokens) << id;
+    ASSERT_EQ(listed.size(), id % 9 == 0 ? 0u : 64 - id % 5) << id;
+    for (size_t i = 0; i < listed.size(); ++i) {
+      const TopToken& expected = long_list.first_top[i];
+      EXPECT_EQ(listed[i].token, expected.token) << "sequence " << id << ", rank " << i;
+      EXPECT_NEAR(listed[i].log_probability, expected.log_probability,
+                  1.2e-7 * std::fabs(expected.log_probability))
+          << "sequence " << id << ", rank " << i;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, EngineCpuParityTest, ::testing::ValuesIn(GpuVariants()),
                          [](const auto& info) { return info.param.name; });
 

@@ -7,6 +7,7 @@
 namespace plumbline {
 namespace {
 
+using ::plumbline::testing::Differences;
 using ::plumbline::testing::GpuOptions;
 using ::plumbline::testing::GpuPlans;
 using ::plumbline::testing::GpuVariant;
@@ -39,27 +40,6 @@ std::vector<SequenceRequest> Mix(const Engine& engine) {
     requests.push_back(std::move(request));
   }
   return requests;
-}
-
-// How many sequences differ in any bit that is compared.
-int Differences(const Results& a, const Results& b) {
-  EXPECT_EQ(a.size(), b.size());
-  int different = 0;
-  for (const auto& [id, result] : a) {
-    const auto it = b.find(id);
-    const bool same = it != b.end() && result.tokens == it->second.tokens &&
-                      result.logit_digest == it->second.logit_digest &&
-                      result.finish_reason == it->second.finish_reason &&
-                      result.nll_sum == it->second.nll_sum &&
-                      result.kv_elements == it->second.kv_elements &&
-                      result.kv_elements_quantized == it->second.kv_elements_quantized;
-    if (same) continue;
-    if (++different <= 5) {
-      ADD_FAILURE() << "sequence " << id << " (" << GpuPlans()[id % GpuPlans().size()]
-                    << ") differs";
-    }
-  }
-  return different;
 }
 
 class EngineInvarianceTest : public ::testing::TestWithParam<GpuVariant> {
