@@ -96,7 +96,8 @@ absl::StatusOr<std::unique_ptr<SequenceState>> CudaForward::Open(const SequenceR
   if (positions > parts_->step_options.max_positions) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a prompt of ", request.prompt_tokens.size(), " tokens and ", request.max_new_tokens,
-        " new ones exceed the ", parts_->step_options.max_positions, " positions of this engine: give the worker a larger max_positions"));
+        " new ones exceed the ", parts_->step_options.max_positions,
+        " positions of this engine: give the worker a larger max_positions"));
   }
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
   PLUMB_ASSIGN_OR_RETURN(auto plan, parts_->plans->Get(request.layers, request.calibrations));
