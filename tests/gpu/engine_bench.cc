@@ -2,7 +2,8 @@
 // device: tokens a second, what a step's time goes to, and its floor (the same products alone, and
 // the bytes of keys and values over the measured copy bandwidth).
 //
-//   gpu_engine_bench [--layers N] [--running N,N] [--new N] [--prompt N] [--plans fp|mixed] ...
+//   gpu_engine_bench [--layers N] [--running N,N] [--new N] [--prompt N] [--plans fp|mixed]
+//                    [--stem N] [--first-top N] ...
 //
 // Prints one JSON object a line.
 #include <algorithm>
@@ -39,6 +40,8 @@ struct Settings {
   std::vector<std::string> plans = {"*:fp"};
   std::vector<int> chunks = {0};  // 0 = 256 up to 256 running, else 512
   int ablation = 0;               // prompts of a layer ablation; 0 = none
+  int stem = 0;                   // first tokens that all prompts have in common
+  int first_top = 0;              // most probable first tokens listed of every answer
 };
 
 void Check(const absl::Status& status) {
@@ -206,8 +209,11 @@ void Submit(const Settings& settings, const std::vector<std::string>& plans, int
     SequenceRequest request;
     request.id = static_cast<uint64_t>(i) + 1;
     for (int j = 0; j < settings.prompt; ++j) {
-      request.prompt_tokens.push_back(static_cast<int32_t>(random() % 128000));
+      request.prompt_tokens.push_back(
+          static_cast<int32_t>(j < settings.stem ? 100 + j : random() % 128000));
     }
+    request.stem_tokens = settings.stem;
+    request.first_top = settings.first_top;
     request.layers = LayersOf(plans[i % plans.size()], engine->shape());
     request.max_new_tokens = settings.answer;
     Check(engine->Submit(std::move(request)));
@@ -296,6 +302,7 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     Submit(settings, mix, running, engine.get());
     const auto start = Clock::now();
     const int64_t steps_before = engine->stats().steps;
+    const int64_t reused_before = engine->stats().reused_rows;
     const int64_t tokens = StepAll(engine.get());
     const double all = Seconds(start);
     const double middle_context = settings.prompt + settings.answer / 2.0;
@@ -304,10 +311,13 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     std::printf(
         "{\"running\": %d, \"chunk\": %d, \"mix\": \"%s\", \"prompt\": %d, \"answer\": %d, "
         "\"tokens_per_s\": %.0f, \"seconds\": %.3f, \"steps\": %lld, \"ms_per_step\": %.3f, "
-        "\"products_ms\": %.3f, \"kv_ms\": %.3f, \"floor_ms\": %.3f, \"load_s\": %.2f}\n",
+        "\"stem\": %d, \"first_top\": %d, \"reused_rows\": %lld, \"products_ms\": %.3f, \"kv_ms\": "
+        "%.3f, \"floor_ms\": %.3f, \"load_s\": %.2f}\n",
         running, rows, mix.front().c_str(), settings.prompt, settings.answer, tokens / all, all,
         static_cast<long long>(engine->stats().steps - steps_before), all * 1e3 / settings.answer,
-        products, kv_ms, products + kv_ms, load_seconds);
+        settings.stem, settings.first_top,
+        static_cast<long long>(engine->stats().reused_rows - reused_before), products, kv_ms,
+        products + kv_ms, load_seconds);
     // The same again, part by part, round the middle of the answers.
     Submit(settings, mix, running, engine.get());
     const auto step_to = [&](int64_t steps) {
@@ -360,6 +370,8 @@ int main(int argc, char** argv) {
     if (name == "--new") settings.answer = values.at(0);
     if (name == "--running") settings.running = values;
     if (name == "--ablation") settings.ablation = values.at(0);
+    if (name == "--stem") settings.stem = values.at(0);
+    if (name == "--first-top") settings.first_top = values.at(0);
     if (name == "--chunk") settings.chunks = values;
     // Mixes apart by '/', the plans of one by ';'.
     if (name == "--plans") settings.plans = absl::StrSplit(argv[i + 1], '/');

@@ -26,6 +26,9 @@ using Results = std::map<uint64_t, SequenceResult>;
 // every intermediate value to 2^-9: 28 roundings of random sign, amplified a few times.
 double Bound(ComputeDtype dtype) { return dtype == ComputeDtype::kF32 ? 2e-3 : 0.25; }
 
+// How many of a test's sequences are run.
+uint64_t Few(uint64_t count) { return testing::SmallRun() ? std::min<uint64_t>(count, 4) : count; }
+
 class EngineCpuParityTest : public ::testing::TestWithParam<GpuVariant> {
  protected:
   void SetUp() override { SKIP_WITHOUT_GPU(); }
@@ -45,7 +48,7 @@ TEST_P(EngineCpuParityTest, LogitsOfForcedTextsAgreeWithinTheBound) {
   auto [gpu, cpu] = OpenBoth();
   const auto requests = [](const Engine& engine) {
     std::vector<SequenceRequest> made;
-    for (uint64_t id = 0; id < 24; ++id) {
+    for (uint64_t id = 0; id < Few(24); ++id) {
       made.push_back(
           Request(engine, id, Prompt(3 + static_cast<int>(id) * 17, id + 1, 504), "*:fp", 16));
       made.back().forced_tokens = Prompt(16, id + 100, 504);
@@ -82,7 +85,7 @@ TEST_P(EngineCpuParityTest, GreedyAnswersAreTheCpus) {
   auto [gpu, cpu] = OpenBoth();
   const auto requests = [](const Engine& engine) {
     std::vector<SequenceRequest> made;
-    for (uint64_t id = 0; id < 64; ++id) {
+    for (uint64_t id = 0; id < Few(64); ++id) {
       made.push_back(
           Request(engine, id, Prompt(2 + static_cast<int>(id), id + 1, 504), "*:fp", 32));
     }
@@ -103,15 +106,14 @@ TEST_P(EngineCpuParityTest, GreedyAnswersAreTheCpus) {
 // held quantized is counted alike.
 TEST_P(EngineCpuParityTest, EveryPlanGivesTheCpusAnswersAndCounts) {
   auto [gpu, cpu] = OpenBoth();
-  constexpr int kEach = 4;
-  const auto requests = [](const Engine& engine) {
+  const int each = testing::SmallRun() ? 1 : 4;
+  const auto requests = [each](const Engine& engine) {
     std::vector<SequenceRequest> made;
-    for (uint64_t id = 0; id < kEach * GpuPlans().size(); ++id) {
+    for (uint64_t id = 0; id < each * GpuPlans().size(); ++id) {
       made.push_back(Request(engine, id, Prompt(20 + static_cast<int>(id) % 31, id + 1, 504),
-                             GpuPlans()[id / kEach], 16));
-      made.back().jitter_seed = id % kEach == 3 ? id : 0;
-      made.back().forced_tokens =
-          id % kEach == 0 ? Prompt(16, id + 7, 504) : std::vector<int32_t>();
+                             GpuPlans()[id / each], 16));
+      made.back().jitter_seed = id % each == 3 ? id : 0;
+      made.back().forced_tokens = id % each == 0 ? Prompt(16, id + 7, 504) : std::vector<int32_t>();
       made.back().want_steps = true;
     }
     return made;
@@ -121,7 +123,7 @@ TEST_P(EngineCpuParityTest, EveryPlanGivesTheCpusAnswersAndCounts) {
   for (size_t plan = 0; plan < GpuPlans().size(); ++plan) {
     double worst = 0, scale = 0;
     int same = 0;
-    for (uint64_t id = plan * kEach; id < (plan + 1) * kEach; ++id) {
+    for (uint64_t id = plan * each; id < (plan + 1) * each; ++id) {
       same += on_gpu[id].tokens == on_cpu[id].tokens;
       EXPECT_EQ(on_gpu[id].finish_reason, on_cpu[id].finish_reason);
       if (on_gpu[id].tokens.size() == on_cpu[id].tokens.size()) {
@@ -129,7 +131,7 @@ TEST_P(EngineCpuParityTest, EveryPlanGivesTheCpusAnswersAndCounts) {
         EXPECT_EQ(on_gpu[id].kv_elements_quantized, on_cpu[id].kv_elements_quantized)
             << GpuPlans()[plan];
       }
-      if (id % kEach != 0) continue;
+      if (id % each != 0) continue;
       for (size_t i = 0; i < on_cpu[id].steps.size(); ++i) {
         const StepTrace &a = on_gpu[id].steps[i], &b = on_cpu[id].steps[i];
         scale = std::max<double>(scale, std::fabs(b.top1_logit));
@@ -138,14 +140,14 @@ TEST_P(EngineCpuParityTest, EveryPlanGivesTheCpusAnswersAndCounts) {
     }
     equal += same;
     std::printf("%s: %d of %d equal, forced logits differ by %.3g of %.3g: %s\n", GetParam().name,
-                same, kEach, worst, scale, GpuPlans()[plan].c_str());
+                same, each, worst, scale, GpuPlans()[plan].c_str());
     if (GetParam().dtype == ComputeDtype::kF32) {
       // One code that falls the other way moves a logit by a share of a quantization step.
       EXPECT_LE(worst, 0.05 * scale) << GpuPlans()[plan];
     }
   }
   if (GetParam().dtype == ComputeDtype::kF32) {
-    EXPECT_GE(equal, static_cast<int>(0.9 * kEach * static_cast<double>(GpuPlans().size())));
+    EXPECT_GE(equal, static_cast<int>(0.9 * each * static_cast<double>(GpuPlans().size())));
   }
 }
 
@@ -179,6 +181,93 @@ TEST_P(EngineCpuParityTest, CapturesHoldTheCpusRows) {
         }
         EXPECT_LE(worst, Bound(GetParam().dtype) * scale);
       }
+    }
+  }
+}
+
+// A log probability moves by at most twice what a logit does, that is by 2 Bound of the largest
+// logit. Tokens that lie further apart than twice that have the same rank on both.
+TEST_P(EngineCpuParityTest, MostProbableFirstTokensAreTheCpus) {
+  auto [gpu, cpu] = OpenBoth();
+  constexpr int kTop = 32;
+  const auto requests = [](const Engine& engine) {
+    std::vector<SequenceRequest> made;
+    for (uint64_t id = 0; id < Few(24); ++id) {
+      made.push_back(Request(engine, id, Prompt(3 + static_cast<int>(id) * 5, id + 1, 504),
+                             id % 4 == 3 ? "*:int8.asym.token" : "*:fp", 2));
+      made.back().first_top = kTop;
+      made.back().want_steps = true;
+    }
+    return made;
+  };
+  Results on_gpu = RunAll(gpu.get(), requests(*gpu)), on_cpu = RunAll(cpu.get(), requests(*cpu));
+  double scale = 0, worst = 0;
+  for (auto& [id, expected] : on_cpu) {
+    scale = std::max<double>(scale, std::fabs(expected.steps.at(0).top1_logit));
+  }
+  const double bound = 2 * Bound(GetParam().dtype) * scale;
+  int apart = 0, same = 0, compared = 0;
+  for (auto& [id, expected] : on_cpu) {
+    const std::vector<TopToken>& listed = on_gpu[id].first_top;
+    ASSERT_EQ(listed.size(), static_cast<size_t>(kTop)) << id;
+    ASSERT_EQ(expected.first_top.size(), static_cast<size_t>(kTop)) << id;
+    if (id % 4 == 3) continue;  // a code may fall the other way
+    for (int i = 0; i < kTop; ++i) {
+      const TopToken &a = listed[i], &b = expected.first_top[i];
+      worst = std::max<double>(worst, std::fabs(a.log_probability - b.log_probability));
+      const auto gap = [&](int j) {
+        return j < 0 || j >= kTop
+                   ? HUGE_VAL
+                   : std::fabs(expected.first_top[j].log_probability - b.log_probability);
+      };
+      same += a.token == b.token;
+      ++compared;
+      if (i == kTop - 1 || std::min(gap(i - 1), gap(i + 1)) <= 2 * bound) continue;
+      ++apart;
+      EXPECT_EQ(a.token, b.token) << "sequence " << id << ", rank " << i;
+    }
+  }
+  std::printf(
+      "%s: first tokens: %d of %d equal, %d further apart than the bound %.2g; log "
+      "probabilities differ by %.2g\n",
+      GetParam().name, same, compared, apart, bound, worst);
+  EXPECT_GT(scale, 0);
+  EXPECT_LE(worst, bound);
+  if (GetParam().dtype == ComputeDtype::kF32) {
+    EXPECT_GT(apart, compared / 8);
+    EXPECT_GE(same, compared * 97 / 100);
+  }
+}
+
+// Lists that are too long for the device are the host's, of the same logits: the device's are their
+// beginning, whatever else is asked of the row.
+TEST_P(EngineCpuParityTest, ListsOfTheDeviceBeginThoseOfTheHost) {
+  auto [gpu, cpu] = OpenBoth();
+  const auto lists = [&](int top) {
+    std::vector<SequenceRequest> made;
+    for (uint64_t id = 0; id < Few(40); ++id) {
+      made.push_back(
+          Request(*gpu, id, Prompt(3 + static_cast<int>(id), id % 7 + 1, 504), "*:fp", 3));
+      SequenceRequest& request = made.back();
+      request.first_top = id % 9 == 0 ? 0 : top - static_cast<int>(id % 5);
+      request.want_logit_digest = id % 3 == 0;
+      if (id % 4 == 1) request.sampling.temperature = 0.8;
+      if (id % 8 == 1) request.sampling.top_p = 0.9;
+      if (id % 6 == 5) request.forced_tokens = {5, 6, 7};
+    }
+    return RunAll(gpu.get(), std::move(made));
+  };
+  const Results by_host = lists(504), by_device = lists(64);
+  for (const auto& [id, long_list] : by_host) {
+    const std::vector<TopToken>& listed = by_device.at(id).first_top;
+    EXPECT_EQ(by_device.at(id).tokens, long_list.tokens) << id;
+    ASSERT_EQ(listed.size(), id % 9 == 0 ? 0u : 64 - id % 5) << id;
+    for (size_t i = 0; i < listed.size(); ++i) {
+      const TopToken& expected = long_list.first_top[i];
+      EXPECT_EQ(listed[i].token, expected.token) << "sequence " << id << ", rank " << i;
+      EXPECT_NEAR(listed[i].log_probability, expected.log_probability,
+                  1.2e-7 * std::fabs(expected.log_probability))
+          << "sequence " << id << ", rank " << i;
     }
   }
 }

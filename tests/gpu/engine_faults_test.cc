@@ -22,6 +22,9 @@ using ::plumbline::testing::TinyBundle;
 using ::plumbline::testing::TryOpenGpu;
 using ::testing::HasSubstr;
 
+// How many of a test's sequences are run; a multiple of 12.
+uint64_t Few(uint64_t count) { return testing::SmallRun() ? 12 : count; }
+
 class EngineFaultsTest : public ::testing::Test {
  protected:
   void SetUp() override { SKIP_WITHOUT_GPU(); }
@@ -118,7 +121,7 @@ TEST_F(EngineFaultsTest, NonFiniteLogitsEndTheirSequenceAlone) {
   });
   const auto requests = [](const Engine& engine) {
     std::vector<SequenceRequest> made;
-    for (uint64_t id = 0; id < 60; ++id) {
+    for (uint64_t id = 0; id < Few(60); ++id) {
       std::vector<int32_t> prompt = Prompt(20 + static_cast<int>(id) % 9, id + 1, 504);
       for (int32_t& token : prompt) token = token == 7 ? 8 : token;
       if (id % 3 == 0) prompt[5] = 7;
@@ -143,8 +146,92 @@ TEST_F(EngineFaultsTest, NonFiniteLogitsEndTheirSequenceAlone) {
       ++compared;
     }
   }
-  EXPECT_EQ(ended, 20);
-  EXPECT_GE(compared, 30);
+  EXPECT_EQ(ended, static_cast<int>(Few(60) / 3));
+  EXPECT_GE(compared, static_cast<int>(Few(60) / 2));
+}
+
+// Held first tokens take pages that no sequence needs, never one that a sequence needs: whatever
+// the pool, all run, and their bits are those without stems.
+TEST_F(EngineFaultsTest, HeldStemsGiveWayToSequences) {
+  TinyBundle bundle(GpuModel());
+  const auto requests = [](const Engine& engine, int stems, bool told) {
+    std::vector<SequenceRequest> made;
+    for (uint64_t id = 0; id < Few(60); ++id) {
+      const int length = id % 2 == 0 ? 60 : 33;
+      std::vector<int32_t> prompt = Prompt(length, id % static_cast<uint64_t>(stems) + 1, 504);
+      const std::vector<int32_t> own = Prompt(1 + static_cast<int>(id % 5), id + 50, 504);
+      prompt.insert(prompt.end(), own.begin(), own.end());
+      made.push_back(Request(engine, id, prompt, id % 3 == 0 ? "*:fp" : "*:int4.asym.token",
+                             8 + static_cast<int>(id) % (testing::SmallRun() ? 3 : 40)));
+      if (told) made.back().stem_tokens = length;
+    }
+    return made;
+  };
+  for (const int stems : {4, 1, 30}) {
+    if (testing::SmallRun() && stems != 4) continue;
+    auto without = OpenGpu(bundle);
+    const auto expected = RunAll(without.get(), requests(*without, stems, false));
+    EXPECT_EQ(without->stats().reused_rows, 0);
+    // From two of the longest sequences (7 pages each) to more than all need.
+    for (const int pages : {16, 17, 20, 23, 32, 47, 100, 1000}) {
+      if (testing::SmallRun() && pages != 23 && pages != 100) continue;
+      SCOPED_TRACE(::testing::Message() << stems << " stems, " << pages << " pages");
+      GpuOptions options;
+      options.max_running = 16;
+      options.pool_bytes = pages * 65536;
+      auto engine = OpenGpu(bundle, options);
+      EXPECT_EQ(
+          testing::Differences(expected, RunAll(engine.get(), requests(*engine, stems, true))), 0);
+      if (pages >= 100 && stems < 30 && !testing::SmallRun()) {
+        EXPECT_GT(engine->stats().reused_rows, 0);
+      }
+    }
+  }
+}
+
+// Rows behind the stem that are not numbers do not reach those who share it; rows of the stem reach
+// all who do, and nobody else.
+TEST_F(EngineFaultsTest, NonFiniteRowsStayWithThoseWhoHaveThem) {
+  testing::TinyModel untied = GpuModel();
+  untied.tied = false;
+  TinyBundle poisoned(untied, [](TinyBundle::Weights& weights) {
+    auto& values = weights["model.embed_tokens.weight"].second;
+    for (int i = 0; i < 256; ++i) values[7 * 256 + i] = std::numeric_limits<float>::quiet_NaN();
+  });
+  const auto requests = [](const Engine& engine, bool told) {
+    std::vector<SequenceRequest> made;
+    for (uint64_t id = 0; id < Few(48); ++id) {
+      std::vector<int32_t> prompt = Prompt(45, id % 3 + 1, 504);
+      const std::vector<int32_t> own = Prompt(9, id + 50, 504);
+      prompt.insert(prompt.end(), own.begin(), own.end());
+      for (int32_t& token : prompt) token = token == 7 ? 8 : token;
+      if (id % 3 == 2) prompt[40] = 7;
+      if (id % 4 == 0) prompt[50] = 7;  // the first of every stem too: the one that others lean on
+      made.push_back(Request(engine, id, prompt, id % 2 == 0 ? "*:fp" : "*:int4.asym.token", 12));
+      if (told) made.back().stem_tokens = 45;
+    }
+    return made;
+  };
+  GpuOptions options;
+  options.max_running = 8;
+  auto with = OpenGpu(poisoned, options);
+  auto without = OpenGpu(poisoned, options);
+  const auto results = RunAll(with.get(), requests(*with, true));
+  const auto expected = RunAll(without.get(), requests(*without, false));
+  EXPECT_GT(with->stats().reused_rows, testing::SmallRun() ? 0 : 45 * 20);
+  int sound = 0;
+  for (const auto& [id, result] : results) {
+    const auto& other = expected.at(id);
+    EXPECT_EQ(result.finish_reason, other.finish_reason) << id;
+    EXPECT_EQ(result.tokens, other.tokens) << id;
+    if (id % 3 == 2 || id % 4 == 0) {
+      EXPECT_EQ(result.finish_reason, FinishReason::kNonFinite) << id;
+    } else if (other.finish_reason != FinishReason::kNonFinite) {
+      EXPECT_EQ(result.logit_digest, other.logit_digest) << id;
+      ++sound;
+    }
+  }
+  EXPECT_GE(sound, static_cast<int>(Few(48) / 3));
 }
 
 TEST_F(EngineFaultsTest, RequestsThatDoNotFitAreRefused) {

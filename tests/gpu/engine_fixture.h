@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -122,6 +123,25 @@ inline const std::vector<std::string>& GpuPlans() {
       "*:int2.sym.tensor.heads(0)",
       "*:fp,1:int4.sym.tensor.exact.post"};
   return plans;
+}
+
+// How many sequences differ in any bit that is compared.
+inline int Differences(const std::map<uint64_t, SequenceResult>& a,
+                       const std::map<uint64_t, SequenceResult>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  int different = 0;
+  for (const auto& [id, result] : a) {
+    const auto it = b.find(id);
+    const bool same = it != b.end() && result.tokens == it->second.tokens &&
+                      result.logit_digest == it->second.logit_digest &&
+                      result.finish_reason == it->second.finish_reason &&
+                      result.nll_sum == it->second.nll_sum &&
+                      result.kv_elements == it->second.kv_elements &&
+                      result.kv_elements_quantized == it->second.kv_elements_quantized;
+    if (same) continue;
+    if (++different <= 5) std::printf("sequence %d differs\n", static_cast<int>(id));
+  }
+  return different;
 }
 
 // Prints why and skips the test where there is no GPU.

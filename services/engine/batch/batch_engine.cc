@@ -63,6 +63,7 @@ absl::Status BatchEngine::Submit(SequenceRequest request) {
   need.prefix_key = (*state)->prefix_key();
   need.shared_layers = (*state)->shared_layers();
   need.stem_key = (*state)->stem_key();
+  need.stem_rows = (*state)->stem_tokens();
   PLUMB_RETURN_IF_ERROR(scheduler_.Add(std::move(need)));
   sequences_[id] =
       std::make_unique<Sequence>(std::move(request), std::move(state).value(), ++last_serial_);

@@ -23,6 +23,7 @@ class SequenceState {
   virtual int shared_layers() const = 0;              // layers below the first private one
   // Names the plan and the first prompt tokens whose states others may start from; empty = none.
   virtual const std::string& stem_key() const = 0;
+  virtual int64_t stem_tokens() const { return 0; }
   virtual int64_t kv_elements() const = 0;
   virtual int64_t kv_elements_quantized() const = 0;
   virtual std::vector<CapturedLayer> TakeCaptures() = 0;

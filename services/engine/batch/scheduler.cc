@@ -54,6 +54,12 @@ bool Scheduler::Fits(const SequenceNeed& need, int64_t wave_rows, int64_t limit)
          (wave_rows == 0 || wave_rows + need.prompt_rows <= limit);
 }
 
+// An estimate: a stem may be gone when the prompt runs.
+int64_t Scheduler::ComputedRows(const SequenceNeed& need) const {
+  const bool held = need.stem_rows > 0 && has_stem_ != nullptr && has_stem_(need.stem_key);
+  return held ? need.prompt_rows - need.stem_rows : need.prompt_rows;
+}
+
 // How many prompt rows the next step takes: what fills the chunks that it opens. Where nothing
 // does, or only little of what waits, prompts wait, unless a quarter of the sequences' room lies
 // idle: that is as much waste as empty rows.
@@ -62,14 +68,15 @@ int64_t Scheduler::PromptRows() const {
   if (chunk == 0) return options_.wave_rows;
   const int64_t decoding = static_cast<int64_t>(running_.size());
   const int64_t used = (decoding + chunk - 1) / chunk;
-  int64_t rows = 0, best = 0, sequences = decoding, bytes = reserved_bytes_;
+  int64_t rows = 0, best = 0, computed = 0, sequences = decoding, bytes = reserved_bytes_;
   for (const SequenceNeed& need : waiting_) {
     bytes += need.kv_bytes;
     if (++sequences > options_.max_running || bytes > options_.kv_pool_bytes) break;
     if (rows > 0 && rows + need.prompt_rows > options_.wave_rows) break;
     rows += need.prompt_rows;
-    const int64_t opened = (decoding + rows + chunk - 1) / chunk - used;
-    const int64_t empty = (used + opened) * chunk - decoding - rows;
+    computed += ComputedRows(need);
+    const int64_t opened = (decoding + computed + chunk - 1) / chunk - used;
+    const int64_t empty = (used + opened) * chunk - decoding - computed;
     if (opened == 0 || 8 * empty <= opened * chunk) best = rows;
   }
   const bool idle = 4 * (options_.max_running - decoding) >= options_.max_running;

@@ -40,6 +40,7 @@ struct SequenceNeed {
   std::string prefix_key;  // empty = shares nothing
   int shared_layers = 0;   // layers below the first private one
   std::string stem_key;    // empty = shares no first tokens
+  int64_t stem_rows = 0;   // of prompt_rows: those that a held stem saves
 };
 
 struct StepRun {
@@ -82,6 +83,7 @@ class Scheduler {
 
   bool Fits(const SequenceNeed& need, int64_t wave_rows, int64_t limit) const;
   int64_t PromptRows() const;
+  int64_t ComputedRows(const SequenceNeed& need) const;
   Waiting::iterator Leader(Waiting::iterator candidate);
   bool Waits(const SequenceNeed& need, const Leading& leading) const;
   bool LeadsPrefix(const SequenceNeed& need) const;

@@ -11,10 +11,10 @@ absl::string_view FirstTokens(const SequenceRequest& request, size_t count) {
   return {reinterpret_cast<const char*>(request.prompt_tokens.data()), count * sizeof(int32_t)};
 }
 
-std::string PrefixKey(const SequenceRequest& request) {
+std::string PrefixKey(const SequenceRequest& request, size_t count) {
   return DigestBuilder("prefix/1")
       .Add("jitter", static_cast<int64_t>(request.jitter_seed))
-      .Add("tokens", FirstTokens(request, request.prompt_tokens.size()))
+      .Add("tokens", FirstTokens(request, count))
       .Finish();
 }
 
@@ -40,13 +40,18 @@ SharedStates SharedStatesOf(const SequenceRequest& request) {
   const auto is_private = [](const LayerFormat& l) { return !l.key.is_fp() || !l.value.is_fp(); };
   shared.shared_layers =
       static_cast<int>(std::find_if(layers.begin(), layers.end(), is_private) - layers.begin());
-  if (shared.shared_layers > 0) shared.prefix_key = PrefixKey(request);
+  if (shared.shared_layers > 0) {
+    shared.prefix_key = PrefixKey(request, request.prompt_tokens.size());
+  }
   const bool alone = std::all_of(layers.begin(), layers.end(), [](const LayerFormat& l) {
     return StandsAlone(l.key) && StandsAlone(l.value);
   });
   if (alone && request.stem_tokens > 0 && request.score_from < 0) {
     shared.stem_tokens = request.stem_tokens;
     shared.stem_key = StemKey(request);
+    if (shared.shared_layers > 0) {
+      shared.stem_prefix_key = PrefixKey(request, request.stem_tokens);
+    }
   }
   return shared;
 }

@@ -17,6 +17,8 @@ struct SharedStates {
   // follows them. Empty = none.
   std::string stem_key;
   int64_t stem_tokens = 0;
+  // The prefix_key that these first tokens would have as a whole prompt; empty where either is.
+  std::string stem_prefix_key;
 };
 
 // A captured layer must be computed, so a capture takes no part in sharing; a scored text reads

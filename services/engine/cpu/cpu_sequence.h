@@ -36,7 +36,7 @@ class CpuSequence : public SequenceState {
   const std::string& prefix_key() const override { return shared_.prefix_key; }
   int shared_layers() const override { return shared_.shared_layers; }
   const std::string& stem_key() const override { return shared_.stem_key; }
-  int64_t stem_tokens() const { return shared_.stem_tokens; }
+  int64_t stem_tokens() const override { return shared_.stem_tokens; }
   int64_t kv_elements() const override;
   int64_t kv_elements_quantized() const override;
   std::vector<CapturedLayer> TakeCaptures() override;

@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<CacheSpace>> CacheSpace::Create(const CacheSpaceO
       DeviceBuffer::Create(int64_t{16} * options.slots * options.dims.layers * space->max_groups(),
                            "frozen parameters"));
   PLUMB_RETURN_IF_ERROR(space->TakePool());
+  space->holders_.resize(static_cast<size_t>(space->pages_total_));
   for (int64_t page = space->pages_total_ - 1; page >= 0; --page) {
     space->free_pages_.push_back(static_cast<int32_t>(page));
   }
@@ -80,10 +81,52 @@ absl::Status CacheSpace::SendTable(int64_t first_entry, const std::vector<int32_
                     "a page table");
 }
 
+absl::Status CacheSpace::CopyPage(int32_t from, int32_t to) {
+  return CudaStatus(
+      cudaMemcpyAsync(pool_.at(to * page_bytes_), pool_.at(from * page_bytes_),
+                      static_cast<size_t>(page_bytes_), cudaMemcpyDeviceToDevice, stream_),
+      "copying a page");
+}
+
+int32_t CacheSpace::HoldPage(int32_t page) {
+  ++holders_[page];
+  return page;
+}
+
+int32_t CacheSpace::TakePage() {
+  const int32_t page = free_pages_.back();
+  free_pages_.pop_back();
+  return HoldPage(page);
+}
+
+void CacheSpace::Release(const std::vector<int32_t>& pages) {
+  for (const int32_t page : pages) {
+    if (--holders_[page] == 0) free_pages_.push_back(page);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<CacheSpace::Stem>> CacheSpace::HoldFirst(const Place& place,
+                                                                        int64_t tokens) {
+  auto stem = std::make_unique<Stem>(this);
+  stem->tokens_ = tokens / cuda::kPageTokens * cuda::kPageTokens;
+  for (int64_t i = 0; i < stem->whole_pages(); ++i) {
+    stem->pages_.push_back(HoldPage(place.pages_[i]));
+  }
+  if (stem->tokens_ < tokens && !free_pages_.empty()) {
+    stem->pages_.push_back(TakePage());
+    PLUMB_RETURN_IF_ERROR(CopyPage(place.pages_[stem->whole_pages()], stem->pages_.back()));
+    stem->tokens_ = tokens;
+  }
+  if (stem->tokens_ == 0) stem.reset();
+  return stem;
+}
+
 absl::StatusOr<std::unique_ptr<CacheSpace::Place>> CacheSpace::Take(int64_t positions,
-                                                                    bool raw_keys) {
+                                                                    bool raw_keys,
+                                                                    const Stem* stem) {
   const size_t count = static_cast<size_t>(PagesFor(positions));
-  const size_t wanted = raw_keys ? 2 * count : count;
+  const size_t shared = stem != nullptr ? static_cast<size_t>(stem->whole_pages()) : 0;
+  const size_t wanted = (raw_keys ? 2 * count : count) - shared;
   if (free_slots_.empty() || free_pages_.size() < wanted) {
     return absl::ResourceExhaustedError(
         absl::StrCat("a sequence needs ", wanted, " pages of cache, ", free_pages_.size(),
@@ -91,8 +134,11 @@ absl::StatusOr<std::unique_ptr<CacheSpace::Place>> CacheSpace::Take(int64_t posi
   }
   auto place = std::make_unique<Place>(this, free_slots_.back());
   free_slots_.pop_back();
-  place->pages_.assign(free_pages_.end() - static_cast<int64_t>(wanted), free_pages_.end());
-  free_pages_.resize(free_pages_.size() - wanted);
+  for (size_t i = 0; i < shared; ++i) place->pages_.push_back(HoldPage(stem->pages_[i]));
+  for (size_t i = 0; i < wanted; ++i) place->pages_.push_back(TakePage());
+  if (stem != nullptr && stem->pages_.size() > shared) {
+    PLUMB_RETURN_IF_ERROR(CopyPage(stem->pages_[shared], place->pages_[shared]));
+  }
   const int64_t entry = place->slot_ * max_pages_;
   PLUMB_RETURN_IF_ERROR(SendTable(entry, place->pages_, 0, count));
   if (raw_keys) {
@@ -103,7 +149,7 @@ absl::StatusOr<std::unique_ptr<CacheSpace::Place>> CacheSpace::Take(int64_t posi
 
 CacheSpace::Place::~Place() {
   space_->free_slots_.push_back(slot_);
-  space_->free_pages_.insert(space_->free_pages_.end(), pages_.begin(), pages_.end());
+  space_->Release(pages_);
 }
 
 }  // namespace plumbline

@@ -27,7 +27,8 @@ struct CudaOptions {
 // As CreateCpuEngine, and: Unavailable, there is no such GPU or no driver; Unimplemented, a build
 // without CUDA; ResourceExhausted, the model does not fit the GPU's free memory (both numbers).
 // kv_pool_bytes 0 takes most of what the model leaves free; what cannot be had shrinks the pool,
-// with a warning. prefix_cache_bytes is memory of the GPU.
+// with a warning. prefix_cache_bytes is memory of the GPU; where it is not 0, shared first tokens
+// hold up to a quarter of the KV pool's pages, as long as no sequence needs them.
 absl::StatusOr<std::unique_ptr<Engine>> CreateCudaEngine(const EngineOptions& options,
                                                          const CudaOptions& cuda);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <exception>
 #include <new>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -59,8 +58,18 @@ absl::StatusOr<std::unique_ptr<CudaForward>> CudaForward::Create(std::unique_ptr
         PinnedBuffer::Create(layout.rows * int64_t{sizeof(cuda::SampleOutcome)}, "a step"));
     PLUMB_ASSIGN_OR_RETURN(block.done, Event::Create());
   }
-  forward->logit_rows_ = std::make_unique<LogitRows>(options.dtype, options.dims.vocab);
+  // A run chooses one token, so it has one list at most.
+  PLUMB_ASSIGN_OR_RETURN(forward->logit_rows_,
+                         LogitRows::Create(options.dtype, options.dims.vocab,
+                                           options.limits.max_runs, forward->stream()));
+  for (Block& block : forward->blocks_) {
+    PLUMB_ASSIGN_OR_RETURN(
+        block.lists, PinnedBuffer::Create(forward->logit_rows_->lists_bytes(), "lists of tokens"));
+  }
   const Parts& p = *forward->parts_;
+  forward->reuse_ =
+      std::make_unique<PromptReuse>(p.space.get(), p.prefixes.get(), p.stems.get(),
+                                    int64_t{options.dims.hidden} * DtypeBytes(options.dtype));
   StepSources sources;
   sources.pool = p.space->pool();
   sources.pages = p.space->page_table();
@@ -87,7 +96,8 @@ absl::StatusOr<std::unique_ptr<SequenceState>> CudaForward::Open(const SequenceR
   if (positions > parts_->step_options.max_positions) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a prompt of ", request.prompt_tokens.size(), " tokens and ", request.max_new_tokens,
-        " new ones exceed the ", parts_->step_options.max_positions, " positions of this engine: give the worker a larger max_positions"));
+        " new ones exceed the ", parts_->step_options.max_positions,
+        " positions of this engine: give the worker a larger max_positions"));
   }
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
   PLUMB_ASSIGN_OR_RETURN(auto plan, parts_->plans->Get(request.layers, request.calibrations));
@@ -101,44 +111,14 @@ absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Run(
   return Finish(stats);
 }
 
-// Runs that start at a deeper block come later, so that the rows of every block are the first ones.
-absl::StatusOr<std::vector<CudaForward::Placed>> CudaForward::Place(
-    const std::vector<ForwardRun>& runs) {
-  PrefixStore& prefixes = *parts_->prefixes;
-  std::vector<Placed> placed;
-  std::set<absl::string_view> saving;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    Placed p;
-    p.run = &runs[i];
-    p.index = i;
-    p.sequence = static_cast<CudaSequence*>(runs[i].state);
-    if (runs[i].prompt) {
-      PLUMB_RETURN_IF_ERROR(p.sequence->Begin());
-      const std::string& key = p.sequence->prefix_key();
-      const int shared = p.sequence->shared_layers();
-      if (shared > prefixes.Layers(key) && saving.insert(key).second) {
-        p.saved = prefixes.Reserve(p.rows(), shared);
-      }
-    }
-    placed.push_back(std::move(p));
+absl::Status CudaForward::CheckRoom(int64_t rows, size_t runs) const {
+  const StepLimits& limits = parts_->step_options.limits;
+  if (rows <= limits.max_rows() && static_cast<int64_t>(runs) <= limits.max_runs) {
+    return absl::OkStatus();
   }
-  // Only now: room for new states may have cost older ones.
-  for (Placed& p : placed) {
-    if (!p.run->prompt || p.saved != nullptr || p.sequence->shared_layers() == 0) continue;
-    p.reused = prefixes.Use(p.sequence->prefix_key());
-    if (p.reused == nullptr) continue;
-    p.start_layer = std::min(p.reused->layers(), p.sequence->shared_layers());
-    PLUMB_RETURN_IF_ERROR(
-        prefixes.LoadPages(*p.reused, p.start_layer, parts_->space->pool(), p.sequence->pages()));
-  }
-  std::stable_sort(placed.begin(), placed.end(),
-                   [](const Placed& a, const Placed& b) { return a.start_layer < b.start_layer; });
-  int64_t row = 0;
-  for (Placed& p : placed) {
-    p.row = row;
-    row += p.rows();
-  }
-  return placed;
+  return absl::InternalError(absl::StrCat("a step of ", rows, " rows in ", runs,
+                                          " runs; the engine has room for ", limits.max_rows(),
+                                          " rows in ", limits.max_runs, " runs"));
 }
 
 // Reads nothing back and waits for nothing.
@@ -152,21 +132,22 @@ void CudaForward::Fill(const std::vector<Placed>& placed, int chunks, Block* blo
     cuda::Run& on_device = blob.runs()[i];
     on_device.first_row = static_cast<int32_t>(p.row);
     on_device.rows = static_cast<int32_t>(p.rows());
-    on_device.first_position = static_cast<int32_t>(run.first);
+    const int64_t first = run.first + p.skipped;
+    on_device.first_position = static_cast<int32_t>(first);
     on_device.prompt = run.prompt ? 1 : 0;
     on_device.sequence = p.sequence->slot();
     on_device.plan = p.sequence->plan_row();
     on_device.jitter_seed = p.sequence->jitter_seed();
     on_device.start_layer = p.start_layer;
     for (int64_t j = 0; j < p.rows(); ++j) {
-      const int32_t token = run.tokens[j];
+      const int32_t token = run.tokens[p.skipped + j];
       blob.source()[p.row + j] = token == kFedToken ? cuda::FedSlot(p.sequence->slot()) : token;
       blob.row_run()[p.row + j] = static_cast<int32_t>(i);
-      blob.row_position()[p.row + j] = static_cast<int32_t>(run.first + j);
+      blob.row_position()[p.row + j] = static_cast<int32_t>(first + j);
     }
     Wanted wanted = {p.index, {}};
     for (const RowTask& task : run.tasks) {
-      blob.task_row()[flight->tasks] = static_cast<int32_t>(p.row + task.row);
+      blob.task_row()[flight->tasks] = static_cast<int32_t>(p.row + task.row - p.skipped);
       blob.tasks()[flight->tasks++] = DeviceTask(task.task, p.sequence->slot());
       wanted.tasks.push_back(task.task);
     }
@@ -189,7 +170,7 @@ BodyHooks CudaForward::HooksOf(const std::vector<Placed>& placed) {
   const bool joins = placed.back().start_layer > 0;
   if (saves || joins) {
     hooks.on_inputs = [&](int layer, void* hidden) {
-      return TakeInputs(layer, static_cast<char*>(hidden), placed);
+      return reuse_->TakeInputs(layer, static_cast<char*>(hidden), placed);
     };
   }
   if (joins) {
@@ -202,57 +183,31 @@ BodyHooks CudaForward::HooksOf(const std::vector<Placed>& placed) {
   return hooks;
 }
 
-absl::Status CudaForward::TakeInputs(int layer, char* hidden, const std::vector<Placed>& placed) {
-  const int64_t width =
-      int64_t{parts_->step_options.dims.hidden} * DtypeBytes(parts_->step_options.dtype);
-  for (const Placed& p : placed) {
-    char* rows = hidden + p.row * width;
-    if (p.saved != nullptr && layer <= p.saved->layers()) {
-      PLUMB_RETURN_IF_ERROR(parts_->prefixes->SaveHidden(*p.saved, layer, rows));
-    }
-    if (p.reused != nullptr && layer == p.start_layer) {
-      PLUMB_RETURN_IF_ERROR(parts_->prefixes->LoadHidden(*p.reused, layer, rows));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CudaForward::KeepPrefixes(std::vector<Placed>* placed) {
-  for (Placed& p : *placed) {
-    if (p.saved == nullptr) continue;
-    PLUMB_RETURN_IF_ERROR(
-        parts_->prefixes->SavePages(*p.saved, parts_->space->pool(), p.sequence->pages()));
-    parts_->prefixes->Put(p.sequence->prefix_key(), std::move(p.saved));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CudaForward::Start(const std::vector<ForwardRun>& runs, EngineStats* stats) {
   try {
     Stopwatch whole;
     PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
+    PLUMB_ASSIGN_OR_RETURN(std::vector<Placed> placed, reuse_->Place(runs));
     int64_t rows = 0, longest = 0;
-    for (const ForwardRun& run : runs) {
-      rows += static_cast<int64_t>(run.tokens.size());
-      longest = std::max(longest, run.first + static_cast<int64_t>(run.tokens.size()));
+    for (const Placed& p : placed) {
+      rows += p.rows();
+      longest = std::max(longest, p.run->first + static_cast<int64_t>(p.run->tokens.size()));
+      stats->reused_rows += p.skipped;
     }
-    const StepLimits& limits = parts_->step_options.limits;
-    const int chunks = static_cast<int>((rows + limits.chunk_rows - 1) / limits.chunk_rows);
-    if (chunks > limits.max_chunks || static_cast<int>(runs.size()) > limits.max_runs) {
-      return absl::InternalError(absl::StrCat("a step of ", rows, " rows in ", runs.size(),
-                                              " runs; the engine has room for ", limits.max_rows(),
-                                              " rows in ", limits.max_runs, " runs"));
-    }
+    PLUMB_RETURN_IF_ERROR(CheckRoom(rows, runs.size()));
+    const int chunk = parts_->step_options.limits.chunk_rows;
+    const int chunks = static_cast<int>((rows + chunk - 1) / chunk);
     Flight flight;
     flight.block = next_block_;
     next_block_ = (next_block_ + 1) % kBlocks;
     Block& block = blocks_[flight.block];
-    PLUMB_ASSIGN_OR_RETURN(std::vector<Placed> placed, Place(runs));
     Fill(placed, chunks, &block, &flight);
     const BodyHooks hooks = HooksOf(placed);
     PLUMB_RETURN_IF_ERROR(parts_->step->StartBody(block.blob.data(), chunks, longest, hooks));
-    PLUMB_RETURN_IF_ERROR(KeepPrefixes(&placed));
+    PLUMB_RETURN_IF_ERROR(reuse_->Keep(&placed));
     PLUMB_RETURN_IF_ERROR(RunHead(chunks, hooks, &flight));
+    PLUMB_RETURN_IF_ERROR(
+        logit_rows_->CopyLists(flight.lists, block.lists.as<cuda::ProbableToken>(), stream()));
     PLUMB_RETURN_IF_ERROR(
         CudaStatus(cudaMemcpyAsync(block.outcomes.data(), parts_->step->outcomes(),
                                    flight.tasks * sizeof(cuda::SampleOutcome),
@@ -261,7 +216,7 @@ absl::Status CudaForward::Start(const std::vector<ForwardRun>& runs, EngineStats
     PLUMB_RETURN_IF_ERROR(
         CudaStatus(cudaEventRecord(block.done.get(), stream()), "reading tokens"));
     flights_.push_back(std::move(flight));
-    stats->padded_slots += int64_t{chunks} * limits.chunk_rows - rows;
+    stats->padded_slots += int64_t{chunks} * chunk - rows;
     stats->other_seconds += whole.Lap();
     return absl::OkStatus();
   } catch (const std::bad_alloc&) {
@@ -276,13 +231,20 @@ absl::Status CudaForward::RunHead(int chunks, const BodyHooks& hooks, Flight* fl
   for (int first = 0; first < flight->tasks; first += chunk) {
     PLUMB_RETURN_IF_ERROR(parts_->step->StartHead(chunks, first, hooks));
     std::vector<LogitRows::Wanted> wanted;
+    std::vector<LogitRows::Listed> listed;
     int task = 0;
     for (const Wanted& run : flight->wanted) {
       for (size_t j = 0; j < run.tasks.size(); ++j, ++task) {
-        if (task < first || task >= first + chunk || !NeedsHost(run.tasks[j])) continue;
-        wanted.push_back({task - first, &run.tasks[j], &flight->outcomes[run.index][j]});
+        if (task < first || task >= first + chunk) continue;
+        const LogitTask& asked = run.tasks[j];
+        if (DeviceLists(asked)) listed.push_back({task - first, asked.top});
+        if (!NeedsHost(asked)) continue;
+        wanted.push_back({task - first, &asked, &flight->outcomes[run.index][j]});
       }
     }
+    PLUMB_RETURN_IF_ERROR(
+        logit_rows_->StartLists(parts_->step->logits(), listed, flight->lists, stream()));
+    flight->lists += static_cast<int>(listed.size());
     PLUMB_RETURN_IF_ERROR(logit_rows_->Read(parts_->step->logits(), wanted, stream()));
   }
   return absl::OkStatus();
@@ -295,15 +257,22 @@ absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Finish(Engin
   Block& block = blocks_[flight.block];
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaEventSynchronize(block.done.get()), "an engine step"));
   const auto* read = block.outcomes.as<cuda::SampleOutcome>();
+  const auto* list = block.lists.as<cuda::ProbableToken>();
   for (const Wanted& run : flight.wanted) {
     for (size_t j = 0; j < run.tasks.size(); ++j, ++read) {
       const LogitTask& task = run.tasks[j];
+      LogitOutcome& held = flight.outcomes[run.index][j];
       // What the device chose has been fed, so that is the answer; the host adds digest and list.
-      if (!DeviceChooses(task)) continue;
-      LogitOutcome outcome = OutcomeOf(task, *read);
-      outcome.digest = std::move(flight.outcomes[run.index][j].digest);
-      outcome.top = std::move(flight.outcomes[run.index][j].top);
-      flight.outcomes[run.index][j] = std::move(outcome);
+      if (DeviceChooses(task)) {
+        LogitOutcome outcome = OutcomeOf(task, *read);
+        outcome.digest = std::move(held.digest);
+        outcome.top = std::move(held.top);
+        held = std::move(outcome);
+      }
+      // A row's list is the device's, whatever else of the row the host reads.
+      if (!DeviceLists(task)) continue;
+      if (held.finite) held.top = logit_rows_->ListOf(task, list);
+      list += cuda::kMaxTop;
     }
   }
   stats->other_seconds += whole.Lap();

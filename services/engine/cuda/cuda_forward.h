@@ -19,6 +19,8 @@
 #include "services/engine/cuda/model_step.h"
 #include "services/engine/cuda/plan_tables.h"
 #include "services/engine/cuda/prefix_store.h"
+#include "services/engine/cuda/prompt_reuse.h"
+#include "services/engine/cuda/stem_store.h"
 
 namespace plumbline {
 
@@ -36,6 +38,7 @@ class CudaForward : public Forward {
     std::unique_ptr<PlanTables> plans;
     std::unique_ptr<ModelStep> step;
     std::unique_ptr<PrefixStore> prefixes;
+    std::unique_ptr<StemStore> stems;  // in `space`
     std::string numerics_class;
   };
   static absl::StatusOr<std::unique_ptr<CudaForward>> Create(std::unique_ptr<Parts> parts);
@@ -53,7 +56,7 @@ class CudaForward : public Forward {
   int ReusableLayers(const std::string& prefix_key) const override {
     return parts_->prefixes->Layers(prefix_key);
   }
-  bool HasStem(const std::string&) const override { return false; }
+  bool HasStem(const std::string& stem_key) const override { return parts_->stems->Has(stem_key); }
 
   int64_t pool_bytes() const { return parts_->space->pool_bytes(); }
   // Steps are launched part by part while this is set, for measurements.
@@ -70,7 +73,7 @@ class CudaForward : public Forward {
 
   // Page-locked memory of one step on its way.
   struct Block {
-    PinnedBuffer blob, outcomes;
+    PinnedBuffer blob, outcomes, lists;
     Event done;  // outcomes are here
   };
   // The tasks of one run, in the order of the runs on the device.
@@ -81,33 +84,22 @@ class CudaForward : public Forward {
   struct Flight {
     int block = 0;
     int tasks = 0;
+    int lists = 0;      // of most probable tokens, in the order of their tasks
     Outcomes outcomes;  // where the host has read the row already, or what to fill in
     std::vector<Wanted> wanted;
   };
-  // A run on its way through the blocks.
-  struct Placed {
-    const ForwardRun* run;
-    size_t index;  // in the caller's runs
-    CudaSequence* sequence;
-    int64_t row = 0;                             // its first
-    int start_layer = 0;                         // blocks below are reused
-    const PrefixStore::Entry* reused = nullptr;  // from there
-    std::unique_ptr<PrefixStore::Entry> saved;   // states that are kept for others
-    int64_t rows() const { return static_cast<int64_t>(run->tokens.size()); }
-  };
 
   explicit CudaForward(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
-  absl::StatusOr<std::vector<Placed>> Place(const std::vector<ForwardRun>& runs);
+  absl::Status CheckRoom(int64_t rows, size_t runs) const;
   void Fill(const std::vector<Placed>& placed, int chunks, Block* block, Flight* flight) const;
   BodyHooks HooksOf(const std::vector<Placed>& placed);
-  absl::Status TakeInputs(int layer, char* hidden, const std::vector<Placed>& placed);
-  absl::Status KeepPrefixes(std::vector<Placed>* placed);
   absl::Status RunHead(int chunks, const BodyHooks& hooks, Flight* flight);
   absl::Status Capture(int layer, const void* qkv, const std::vector<Placed>& placed);
   void KeepCapture(const Placed& placed, const char* rows, CapturedLayer* captured) const;
 
   std::unique_ptr<Parts> parts_;
   std::unique_ptr<LogitRows> logit_rows_;
+  std::unique_ptr<PromptReuse> reuse_;
   Block blocks_[kBlocks];
   int next_block_ = 0;
   std::deque<Flight> flights_;

@@ -18,10 +18,13 @@ namespace plumbline {
 namespace {
 
 // Raise with every change that moves a bit of any result.
-constexpr int kNumericsVersion = 1;
+constexpr int kNumericsVersion = 2;
 
 // Left to graphs, code and what the driver keeps.
 constexpr int64_t kSpareBytes = int64_t{1} << 30;
+
+// The share of the KV pool's pages that shared first tokens may hold: 1 / kStemShare.
+constexpr int64_t kStemShare = 4;
 
 absl::Status CheckModel(const ModelConfig& config, const CudaOptions& cuda) {
   const int group = config.num_heads / std::max(1, config.num_kv_heads);
@@ -133,6 +136,8 @@ absl::StatusOr<std::unique_ptr<CudaForward>> CreateCudaForward(const ModelConfig
   space.pool_bytes = options.kv_pool_bytes;
   space.spare_bytes = kSpareBytes;
   PLUMB_ASSIGN_OR_RETURN(parts->space, CacheSpace::Create(space, stream));
+  parts->stems = std::make_unique<StemStore>(parts->space->pool_bytes() /
+                                             parts->space->page_bytes() / kStemShare);
   PLUMB_ASSIGN_OR_RETURN(parts->numerics_class, NumericsText(*parts));
   return CudaForward::Create(std::move(parts));
 }

@@ -13,7 +13,6 @@ CudaSequence::CudaSequence(const SequenceRequest& request, std::shared_ptr<const
       capacity_(static_cast<int64_t>(request.prompt_tokens.size()) + request.max_new_tokens),
       jitter_seed_(request.jitter_seed) {
   if (shares) shared_ = SharedStatesOf(request);
-  shared_.stem_key.clear();
   for (LayerIndex layer : request.capture_layers) captures_[layer.value()].layer = layer;
 }
 
@@ -23,8 +22,8 @@ int64_t CudaSequence::kv_bytes() const {
 
 int64_t CudaSequence::kv_elements() const { return plan_->elements_per_token() * tokens_; }
 
-absl::Status CudaSequence::Begin() {
-  PLUMB_ASSIGN_OR_RETURN(place_, space_->Take(capacity_, plan_->raw_keys()));
+absl::Status CudaSequence::Begin(const CacheSpace::Stem* stem) {
+  PLUMB_ASSIGN_OR_RETURN(place_, space_->Take(capacity_, plan_->raw_keys(), stem));
   return absl::OkStatus();
 }
 

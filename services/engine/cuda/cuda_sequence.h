@@ -23,15 +23,20 @@ class CudaSequence : public SequenceState {
   int64_t kv_bytes() const override;
   const std::string& prefix_key() const override { return shared_.prefix_key; }
   int shared_layers() const override { return shared_.shared_layers; }
-  // Stems are not shared on the GPU.
   const std::string& stem_key() const override { return shared_.stem_key; }
+  int64_t stem_tokens() const override { return shared_.stem_tokens; }
+  // The prefix key of the stem's own states below the first quantized layer; empty = none.
+  const std::string& stem_prefix_key() const { return shared_.stem_prefix_key; }
   int64_t kv_elements() const override;
   int64_t kv_elements_quantized() const override { return plan_->QuantizedElements(tokens_); }
   std::vector<CapturedLayer> TakeCaptures() override;
   void Accepted(int64_t rows) override { tokens_ += rows; }
 
-  // Takes slot and pages, before its first run.
-  absl::Status Begin();
+  // Takes slot and pages, before its first run; the first positions are those of `stem` if not
+  // null.
+  absl::Status Begin(const CacheSpace::Stem* stem);
+  int64_t pages_needed() const { return kv_bytes() / space_->page_bytes(); }
+  const CacheSpace::Place& place() const { return *place_; }
   int slot() const { return place_->slot(); }
   const std::vector<int32_t>& pages() const { return place_->pages(); }
   int plan_row() const { return plan_->row(); }

@@ -52,16 +52,16 @@ PrefixStore::~PrefixStore() {
   cudaMemPoolDestroy(pool_);
 }
 
-int64_t PrefixStore::hidden_bytes(const Entry& entry) const {
-  return entry.rows_ * dims_.hidden * DtypeBytes(dtype_);
+int64_t PrefixStore::hidden_bytes(int64_t rows) const {
+  return rows * dims_.hidden * DtypeBytes(dtype_);
 }
 
 int64_t PrefixStore::page_bytes(int layers) const {
   return int64_t{2} * layers * dims_.kv_dim() * cuda::kPageTokens * DtypeBytes(dtype_);
 }
 
-char* PrefixStore::hidden_at(const Entry& entry, int layer) const {
-  return entry.memory_ + layer * hidden_bytes(entry);
+char* PrefixStore::hidden_at(const Entry& entry, int layer, int64_t row) const {
+  return entry.memory_ + hidden_bytes(layer * entry.rows_ + row);
 }
 
 char* PrefixStore::page_at(const Entry& entry, int64_t page) const {
@@ -91,7 +91,7 @@ std::unique_ptr<PrefixStore::Entry> PrefixStore::Reserve(int64_t rows, int layer
   entry->rows_ = rows;
   entry->layers_ = layers;
   const int64_t pages = (rows + cuda::kPageTokens - 1) / cuda::kPageTokens;
-  entry->bytes_ = (layers + 1) * hidden_bytes(*entry) + pages * page_bytes(layers);
+  entry->bytes_ = (layers + 1) * hidden_bytes(rows) + pages * page_bytes(layers);
   if (entry->bytes_ > max_bytes_) return nullptr;
   while (bytes_ + entry->bytes_ > max_bytes_ && !slots_.empty()) Evict();
   if (bytes_ + entry->bytes_ > max_bytes_) return nullptr;
@@ -127,12 +127,17 @@ absl::Status PrefixStore::Copy(void* to, const void* from, int64_t bytes) const 
       "copying prompt states");
 }
 
-absl::Status PrefixStore::SaveHidden(const Entry& entry, int layer, const void* hidden) {
-  return Copy(hidden_at(entry, layer), hidden, hidden_bytes(entry));
+absl::Status PrefixStore::SaveHidden(const Entry& entry, int layer, int64_t first,
+                                     const void* hidden) {
+  return Copy(hidden_at(entry, layer, first), hidden, hidden_bytes(entry.rows_ - first));
 }
 
-absl::Status PrefixStore::LoadHidden(const Entry& entry, int layer, void* hidden) {
-  return Copy(hidden, hidden_at(entry, layer), hidden_bytes(entry));
+absl::Status PrefixStore::LoadHidden(const Entry& entry, int layer, int64_t first, void* hidden) {
+  return Copy(hidden, hidden_at(entry, layer, first), hidden_bytes(entry.rows_ - first));
+}
+
+absl::Status PrefixStore::CopyHidden(const Entry& from, int layer, int64_t rows, const Entry& to) {
+  return Copy(hidden_at(to, layer), hidden_at(from, layer), hidden_bytes(rows));
 }
 
 // A page holds its layers one behind the other, so the first ones are its beginning.
@@ -147,10 +152,10 @@ absl::Status PrefixStore::SavePages(const Entry& entry, const cuda::KvPool& pool
   return absl::OkStatus();
 }
 
-absl::Status PrefixStore::LoadPages(const Entry& entry, int layers, const cuda::KvPool& pool,
-                                    const std::vector<int32_t>& pages) {
+absl::Status PrefixStore::LoadPages(const Entry& entry, int layers, int64_t first,
+                                    const cuda::KvPool& pool, const std::vector<int32_t>& pages) {
   const int64_t stride = pool.page_elements * DtypeBytes(dtype_);
-  for (int64_t i = 0; i * cuda::kPageTokens < entry.rows_; ++i) {
+  for (int64_t i = first; i * cuda::kPageTokens < entry.rows_; ++i) {
     PLUMB_RETURN_IF_ERROR(Copy(static_cast<char*>(pool.base) + pages[i] * stride, page_at(entry, i),
                                page_bytes(layers)));
   }

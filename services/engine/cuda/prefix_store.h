@@ -55,13 +55,17 @@ class PrefixStore {
   // The entry, marked as used now; null when there is none.
   const Entry* Use(const std::string& key);
 
-  // Inputs of block `layer` (of layers(): the outputs of the last), [rows, hidden].
-  absl::Status SaveHidden(const Entry& entry, int layer, const void* hidden);
-  absl::Status LoadHidden(const Entry& entry, int layer, void* hidden);
-  // Keys and values of blocks [0, layers), between the entry and a sequence's pages.
+  // Inputs of block `layer` (of layers(): the outputs of the last): rows [first, rows()) of the
+  // entry, [rows() - first, hidden] at `hidden`.
+  absl::Status SaveHidden(const Entry& entry, int layer, int64_t first, const void* hidden);
+  absl::Status LoadHidden(const Entry& entry, int layer, int64_t first, void* hidden);
+  // The first `rows` rows of these inputs, of another prompt that begins alike.
+  absl::Status CopyHidden(const Entry& from, int layer, int64_t rows, const Entry& to);
+  // Keys and values of blocks [0, layers), between the entry and a sequence's pages; those before
+  // the page `first` are left alone.
   absl::Status SavePages(const Entry& entry, const cuda::KvPool& pool,
                          const std::vector<int32_t>& pages);
-  absl::Status LoadPages(const Entry& entry, int layers, const cuda::KvPool& pool,
+  absl::Status LoadPages(const Entry& entry, int layers, int64_t first, const cuda::KvPool& pool,
                          const std::vector<int32_t>& pages);
 
  private:
@@ -71,9 +75,9 @@ class PrefixStore {
   };
   PrefixStore(int64_t max_bytes, const cuda::ModelDims& dims, cuda::Dtype dtype,
               cudaStream_t stream);
-  int64_t hidden_bytes(const Entry& entry) const;  // of one layer
-  int64_t page_bytes(int layers) const;            // of one page's first layers
-  char* hidden_at(const Entry& entry, int layer) const;
+  int64_t hidden_bytes(int64_t rows) const;  // of one layer
+  int64_t page_bytes(int layers) const;      // of one page's first layers
+  char* hidden_at(const Entry& entry, int layer, int64_t row = 0) const;
   char* page_at(const Entry& entry, int64_t page) const;
   absl::Status Copy(void* to, const void* from, int64_t bytes) const;
   void Evict();
