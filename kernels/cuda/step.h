@@ -78,6 +78,13 @@ struct Run {
   int32_t padding = 0;
 };
 
+// Runs of a step whose keys and values are measured (channel_stats.h).
+struct MeasuredRuns {
+  int32_t count = 0;
+  int32_t first_slot = 0;  // where the first one's statistics go; the others follow
+  // count places in StepTables::runs follow, each of a whole prompt.
+};
+
 // Device pointers that stay the same; their contents are uploaded before each step.
 struct StepTables {
   int32_t max_rows = 0, max_runs = 0, max_pages = 0;  // sizes; max_pages of one sequence
@@ -89,6 +96,7 @@ struct StepTables {
                                         // before rotation, for windows; -1 where none
   const int32_t* plan_rules = nullptr;  // [plans, layers, 2] index into rules (keys, values)
   const TensorRule* rules = nullptr;
+  const MeasuredRuns* measured = nullptr;  // its list behind it
   // Parameters frozen by the prompt (scope prompt): [sequences][layers][2][2][max_groups] (tensor;
   // scale, zero), or null when no running plan has that scope.
   float* frozen = nullptr;

@@ -23,7 +23,7 @@ ALLOWED = {
     "store": {"common", "cells", "proto"},
     "report": {"common", "proto"},
     "judge": {"common", "rpc", "proto"},
-    "capture": {"common", "rpc", "proto"},
+    "capture": {"common", "rpc", "kernels", "proto"},
     "quantsim": {"common", "rpc", "capture", "quant", "kernels", "proto"},
     "pcr": {"common", "rpc", "stats", "quant", "proto"},
     "coordinator": {"common", "rpc", "cells", "quant", "stats", "pcr", "prompts", "store", "report", "judge", "proto"},

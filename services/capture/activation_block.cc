@@ -15,7 +15,6 @@ constexpr uint32_t kMaxHeads = 1024;
 constexpr uint32_t kMaxHeadDim = 1024;
 constexpr uint32_t kMaxPrompts = 100000;
 constexpr uint32_t kMaxLayer = 10000;
-constexpr uint32_t kMaxTokens = 1 << 20;
 
 absl::Status CheckRange(absl::string_view field, uint64_t value, uint64_t most) {
   if (value >= 1 && value <= most) return absl::OkStatus();
@@ -56,6 +55,23 @@ absl::Status CheckTensor(const v1::ActivationBlock& block, absl::string_view nam
   return absl::OkStatus();
 }
 
+absl::Status CheckLayers(const v1::CaptureHeader& header) {
+  if (header.layers().empty() && header.statistics_layers().empty()) {
+    return absl::InvalidArgumentError(
+        "header.layers is empty, and header.statistics_layers too: name a layer");
+  }
+  std::set<uint32_t> layers;
+  for (const auto* list : {&header.layers(), &header.statistics_layers()}) {
+    for (const uint32_t layer : *list) {
+      if (layer <= kMaxLayer && layers.insert(layer).second) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "header.layers and header.statistics_layers must be different numbers in 0..", kMaxLayer,
+          ", got ", layer, layer > kMaxLayer ? "" : " twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckCaptureHeader(const v1::CaptureHeader& header) {
@@ -69,15 +85,7 @@ absl::Status CheckCaptureHeader(const v1::CaptureHeader& header) {
         absl::StrCat("header.num_heads must be a multiple of num_kv_heads, got ",
                      header.num_heads(), " and ", header.num_kv_heads()));
   }
-  if (header.layers().empty()) return absl::InvalidArgumentError("header.layers is empty");
-  std::set<uint32_t> layers;
-  for (uint32_t layer : header.layers()) {
-    if (layer > kMaxLayer || !layers.insert(layer).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("header.layers must be different numbers in 0..", kMaxLayer, ", got ", layer,
-                       layer > kMaxLayer ? "" : " twice"));
-    }
-  }
+  PLUMB_RETURN_IF_ERROR(CheckLayers(header));
   const int rotations = header.rope_inverse_frequency_size();
   if (rotations != 0 && static_cast<uint32_t>(rotations) * 2 != header.head_dim()) {
     return absl::InvalidArgumentError(
@@ -100,15 +108,15 @@ absl::Status BlockChecker::Check(const v1::ActivationBlock& block) {
   for (uint32_t layer : header_.layers()) known = known || layer == block.layer();
   if (!known) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "block of ", Place(block), ": the header does not name layer ", block.layer()));
+        "block of ", Place(block), ": header.layers does not name layer ", block.layer()));
   }
   if (block.prompt_index() >= header_.prompts()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "block of ", Place(block), ": prompt_index must be 0..", header_.prompts() - 1));
   }
-  if (block.tokens() < 1 || block.tokens() > kMaxTokens) {
+  if (block.tokens() < 1 || block.tokens() > kMaxPromptTokens) {
     return absl::InvalidArgumentError(absl::StrCat("tokens of ", Place(block), " must be 1..",
-                                                   kMaxTokens, ", got ", block.tokens()));
+                                                   kMaxPromptTokens, ", got ", block.tokens()));
   }
   PLUMB_RETURN_IF_ERROR(
       CheckTensor(block, "keys", block.keys(), header_.num_kv_heads(), header_.head_dim()));
@@ -121,7 +129,13 @@ absl::Status BlockChecker::Check(const v1::ActivationBlock& block) {
   if (!seen_.emplace(block.layer(), block.prompt_index()).second) {
     return absl::InvalidArgumentError(absl::StrCat("block of ", Place(block), " came twice"));
   }
+  tokens_[block.layer()] += block.tokens();
   return absl::OkStatus();
+}
+
+uint64_t BlockChecker::TokensOf(uint32_t layer) const {
+  const auto found = tokens_.find(layer);
+  return found == tokens_.end() ? 0 : found->second;
 }
 
 absl::Status BlockChecker::CheckComplete() const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -11,9 +12,12 @@
 
 namespace plumbline {
 
+inline constexpr uint32_t kMaxPromptTokens = 1 << 20;
+
 // InvalidArgument naming the field and value: id (letters, digits, '-', '_', 1..64), sizes (kv
-// heads 1..1024, heads a multiple of them, head_dim 1..1024), layers (unique, not empty),
-// prompts 1..100000, rotation (none, or one finite number a channel pair).
+// heads 1..1024, heads a multiple of them, head_dim 1..1024), layers and statistics_layers (each
+// named once in one of them, not both empty), prompts 1..100000, rotation (none, or one finite
+// number a channel pair).
 absl::Status CheckCaptureHeader(const v1::CaptureHeader& header);
 
 // The checks of blocks against their header, one after the other.
@@ -26,10 +30,13 @@ class BlockChecker {
   absl::Status Check(const v1::ActivationBlock& block);
   // InvalidArgument naming the first missing block.
   absl::Status CheckComplete() const;
+  // Of all blocks of a layer that came.
+  uint64_t TokensOf(uint32_t layer) const;
 
  private:
   v1::CaptureHeader header_;
   std::set<std::pair<uint32_t, uint32_t>> seen_;  // (layer, prompt)
+  std::map<uint32_t, uint64_t> tokens_;           // by layer
 };
 
 }  // namespace plumbline

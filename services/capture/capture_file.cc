@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "services/capture/layer_statistics.h"
 #include "services/common/digest.h"
 #include "services/common/status_macros.h"
 
@@ -16,7 +17,7 @@ namespace plumbline {
 namespace {
 
 constexpr char kMagic[] = "PLUMBCAP";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 1, kVersionWithStatistics = 2;
 constexpr size_t kPreludeBytes = 8 + 4;
 constexpr size_t kDigestChars = 64;
 constexpr size_t kTrailerBytes = 8 + kDigestChars;
@@ -98,7 +99,13 @@ std::string DigestOf(const CaptureIndex& index) {
       .Add("prompts", static_cast<int64_t>(header.prompts()));
   for (uint32_t layer : header.layers()) builder.Add("layer", static_cast<int64_t>(layer));
   for (double rotation : header.rope_inverse_frequency()) builder.Add("rotation", rotation);
+  for (uint32_t layer : header.statistics_layers()) {
+    builder.Add("statistics_layer", static_cast<int64_t>(layer));
+  }
   for (const auto& block : index.blocks) builder.Add("block", absl::string_view(block.sha256));
+  for (const auto& entry : index.statistics) {
+    builder.Add("statistics", absl::string_view(entry.sha256));
+  }
   return builder.Finish();
 }
 
@@ -116,6 +123,12 @@ std::string EncodeIndex(const CaptureIndex& index) {
     Put(&bytes, block.values_bytes);
     Put(&bytes, block.queries_bytes);
     PutText(&bytes, block.sha256);
+  }
+  for (const CaptureIndex::Statistics& entry : index.statistics) {
+    Put(&bytes, entry.layer);
+    Put(&bytes, entry.offset);
+    Put(&bytes, entry.bytes);
+    PutText(&bytes, entry.sha256);
   }
   return bytes;
 }
@@ -137,6 +150,14 @@ absl::StatusOr<CaptureIndex> DecodeIndex(absl::string_view bytes, const std::str
     block.queries_bytes = cursor.Get<uint64_t>();
     block.sha256 = cursor.GetText();
     index.blocks.push_back(std::move(block));
+  }
+  for (int i = 0; i < index.header.statistics_layers_size() && cursor.good(); ++i) {
+    CaptureIndex::Statistics entry;
+    entry.layer = cursor.Get<uint32_t>();
+    entry.offset = cursor.Get<uint64_t>();
+    entry.bytes = cursor.Get<uint64_t>();
+    entry.sha256 = cursor.GetText();
+    index.statistics.push_back(std::move(entry));
   }
   if (!parsed || !cursor.good() || !cursor.at_end() || DigestOf(index) != index.digest) {
     return absl::DataLossError(absl::StrCat("the index of ", path, " cannot be read"));
@@ -196,7 +217,7 @@ absl::StatusOr<std::unique_ptr<CaptureWriter>> CaptureWriter::Create(
   std::unique_ptr<CaptureWriter> writer(new CaptureWriter(temporary_path, fd));
   writer->index_.header = header;
   std::string prelude(kMagic, 8);
-  Put(&prelude, kVersion);
+  Put(&prelude, header.statistics_layers().empty() ? kVersion : kVersionWithStatistics);
   PLUMB_RETURN_IF_ERROR(writer->Write(prelude));
   return writer;
 }
@@ -235,10 +256,23 @@ absl::Status CaptureWriter::Append(const v1::ActivationBlock& block) {
   return absl::OkStatus();
 }
 
+absl::Status CaptureWriter::Append(const v1::LayerStats& statistics) {
+  const std::string bytes = statistics.SerializeAsString();
+  CaptureIndex::Statistics entry = {statistics.layer(), offset_, bytes.size(),
+                                    StatisticsDigest(statistics)};
+  PLUMB_RETURN_IF_ERROR(Write(bytes));
+  index_.statistics.push_back(std::move(entry));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<CaptureIndex> CaptureWriter::Finish() {
   std::sort(index_.blocks.begin(), index_.blocks.end(),
             [](const CaptureIndex::Block& a, const CaptureIndex::Block& b) {
               return std::pair(a.layer, a.prompt) < std::pair(b.layer, b.prompt);
+            });
+  std::sort(index_.statistics.begin(), index_.statistics.end(),
+            [](const CaptureIndex::Statistics& a, const CaptureIndex::Statistics& b) {
+              return a.layer < b.layer;
             });
   index_.digest = DigestOf(index_);
   const std::string encoded = EncodeIndex(index_);
@@ -265,10 +299,11 @@ absl::StatusOr<CaptureIndex> ReadCaptureIndex(const std::string& path) {
         absl::StrCat(path, " is no capture: it has ", file.size(), " bytes"));
   }
   PLUMB_ASSIGN_OR_RETURN(std::string prelude, file.Get(0, kPreludeBytes));
-  std::string wanted(kMagic, 8);
-  Put(&wanted, kVersion);
-  if (prelude != wanted) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is no capture of version ", kVersion));
+  const auto version = Cursor(absl::string_view(prelude).substr(8)).Get<uint32_t>();
+  if (prelude.substr(0, 8) != absl::string_view(kMagic, 8) || version < kVersion ||
+      version > kVersionWithStatistics) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is no capture of version ", kVersion, " or ", kVersionWithStatistics));
   }
   PLUMB_ASSIGN_OR_RETURN(std::string trailer, file.Get(file.size() - kTrailerBytes, kTrailerBytes));
   const auto offset = Cursor(trailer).Get<uint64_t>();
@@ -306,6 +341,19 @@ absl::StatusOr<v1::ActivationBlock> ReadCaptureBlock(const std::string& path,
                                             "record it again"));
   }
   return block;
+}
+
+absl::StatusOr<v1::LayerStats> ReadCaptureStatistics(const std::string& path,
+                                                     const CaptureIndex::Statistics& entry) {
+  PLUMB_ASSIGN_OR_RETURN(InputFile file, InputFile::Open(path));
+  PLUMB_ASSIGN_OR_RETURN(const std::string bytes, file.Get(entry.offset, entry.bytes));
+  v1::LayerStats statistics;
+  if (!statistics.ParseFromString(bytes) || StatisticsDigest(statistics) != entry.sha256) {
+    return absl::DataLossError(absl::StrCat("the statistics of layer ", entry.layer, " in ", path,
+                                            " do not fit their SHA-256: delete the capture and "
+                                            "record it again"));
+  }
+  return statistics;
 }
 
 }  // namespace plumbline

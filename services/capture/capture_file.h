@@ -1,10 +1,12 @@
-// One capture as one file: blocks as they came, then an index that is sealed with its SHA-256.
+// One capture as one file: blocks and statistics as they came, then an index that is sealed with
+// its SHA-256.
 //
 //   "PLUMBCAP" version:u32 | block bytes ... | index | index_offset:u64 index_sha256:64 hex
 //   characters
 //
-// The index holds the header and of each block its layer, prompt, tokens, place and SHA-256. A file
-// is written under a temporary name with mode 0600 and renamed when it is whole.
+// The index holds the header and of each block its layer, prompt, tokens, place and SHA-256; in
+// version 2, of captures with statistics_layers, also place and SHA-256 of each layer's statistics.
+// A file is written under a temporary name with mode 0600 and renamed when it is whole.
 #pragma once
 
 #include <cstdint>
@@ -29,10 +31,17 @@ struct CaptureIndex {
     uint64_t queries_bytes = 0;
     std::string sha256;  // of tokens, keys, values and queries
   };
+  struct Statistics {
+    uint32_t layer = 0;
+    uint64_t offset = 0;
+    uint64_t bytes = 0;  // of a serialized LayerStats
+    std::string sha256;  // StatisticsDigest
+  };
   v1::CaptureHeader header;
-  std::vector<Block> blocks;  // in (layer, prompt) order
-  std::string digest;         // RecordResponse.capture_digest
-  uint64_t bytes = 0;         // of the whole file
+  std::vector<Block> blocks;           // in (layer, prompt) order
+  std::vector<Statistics> statistics;  // by layer
+  std::string digest;                  // RecordResponse.capture_digest
+  uint64_t bytes = 0;                  // of the whole file
 };
 
 class CaptureWriter {
@@ -43,6 +52,7 @@ class CaptureWriter {
   ~CaptureWriter();  // removes the temporary file unless CommitTo worked
 
   absl::Status Append(const v1::ActivationBlock& block);
+  absl::Status Append(const v1::LayerStats& statistics);
   uint64_t bytes() const { return offset_; }
 
   // Seals the file; the digest is known from here on.
@@ -68,5 +78,7 @@ absl::StatusOr<CaptureIndex> ReadCaptureIndex(const std::string& path);
 // DataLoss when the bytes do not fit their SHA-256.
 absl::StatusOr<v1::ActivationBlock> ReadCaptureBlock(const std::string& path,
                                                      const CaptureIndex::Block& block);
+absl::StatusOr<v1::LayerStats> ReadCaptureStatistics(const std::string& path,
+                                                     const CaptureIndex::Statistics& statistics);
 
 }  // namespace plumbline

@@ -1,10 +1,13 @@
 #include "services/capture/capture_service.h"
 
 #include <algorithm>
+#include <optional>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "services/capture/activation_block.h"
 #include "services/capture/capture_stats.h"
+#include "services/capture/layer_statistics.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/server.h"
@@ -15,6 +18,23 @@ namespace {
 
 constexpr uint64_t kDefaultMaxCaptureMib = 2048;
 constexpr size_t kMaxCachedLayers = 256;
+
+bool Contains(const google::protobuf::RepeatedField<uint32_t>& layers, uint32_t layer) {
+  return std::find(layers.begin(), layers.end(), layer) != layers.end();
+}
+
+absl::Status NotCaptured(const CaptureIndex& index, uint32_t layer) {
+  return absl::OutOfRangeError(
+      absl::StrCat("layer ", layer, " was not captured in '", index.header.capture_id(), "'"));
+}
+
+// Raw blocks were asked for; `layers`: "layer 3", or "every layer".
+absl::Status StatisticsAlone(const CaptureIndex& index, absl::string_view layers) {
+  return absl::OutOfRangeError(absl::StrCat(
+      layers, " of '", index.header.capture_id(),
+      "' was captured as statistics alone: ask GetStats for them, or record a capture that names "
+      "it in `layers` for raw keys and values"));
+}
 
 absl::Status Gone() { return absl::CancelledError("the caller went away"); }
 
@@ -65,12 +85,18 @@ absl::Status CaptureService::RecordStream(grpc::ServerContext* context,
   PLUMB_RETURN_IF_ERROR(CheckCaptureHeader(header));
   PLUMB_ASSIGN_OR_RETURN(std::unique_ptr<CaptureWriter> writer, store_->Begin(header));
   BlockChecker checker(header);
+  StatisticsChecker statistics(header);
   while (reader->Read(&request)) {
-    if (!request.has_block()) {
-      return absl::InvalidArgumentError("after the header every message must be a block");
+    if (request.has_block()) {
+      PLUMB_RETURN_IF_ERROR(checker.Check(request.block()));
+      PLUMB_RETURN_IF_ERROR(writer->Append(request.block()));
+    } else if (request.has_statistics()) {
+      PLUMB_RETURN_IF_ERROR(statistics.Check(request.statistics()));
+      PLUMB_RETURN_IF_ERROR(writer->Append(request.statistics()));
+    } else {
+      return absl::InvalidArgumentError(
+          "after the header every message must be a block or a layer's statistics");
     }
-    PLUMB_RETURN_IF_ERROR(checker.Check(request.block()));
-    PLUMB_RETURN_IF_ERROR(writer->Append(request.block()));
     if (writer->bytes() > max_bytes_) {
       return absl::ResourceExhaustedError(absl::StrCat(
           "capture '", header.capture_id(), "' is larger than max_capture_mib = ", max_bytes_ >> 20,
@@ -82,6 +108,9 @@ absl::Status CaptureService::RecordStream(grpc::ServerContext* context,
     return absl::AbortedError("the stream broke; nothing was kept: record again");
   }
   PLUMB_RETURN_IF_ERROR(checker.CheckComplete());
+  std::optional<uint64_t> raw_tokens;
+  if (!header.layers().empty()) raw_tokens = checker.TokensOf(header.layers(0));
+  PLUMB_RETURN_IF_ERROR(statistics.CheckComplete(raw_tokens));
   PLUMB_ASSIGN_OR_RETURN(CaptureStore::Committed committed, store_->Commit(writer.get()));
   *outcome = committed.was_there ? "repeated" : "stored";
   response->set_capture_digest(committed.digest);
@@ -92,6 +121,9 @@ absl::Status CaptureService::RecordStream(grpc::ServerContext* context,
 }
 
 absl::StatusOr<v1::LayerStats> CaptureService::StatsOf(const CaptureIndex& index, uint32_t layer) {
+  const auto& measured = index.header.statistics_layers();
+  if (Contains(measured, layer)) return store_->ReadStatistics(index, layer);
+  if (!Contains(index.header.layers(), layer)) return NotCaptured(index, layer);
   const auto key = std::make_pair(index.digest, layer);
   {
     std::lock_guard<std::mutex> lock(stats_mutex_);
@@ -117,7 +149,14 @@ absl::Status CaptureService::FillStats(grpc::ServerContext* context,
   PLUMB_ASSIGN_OR_RETURN(auto index, store_->Find(request.capture()));
   *response->mutable_header() = index->header;
   response->set_capture_digest(index->digest);
-  for (uint32_t layer : index->header.layers()) {
+  std::vector<uint32_t> layers(request.layers().begin(), request.layers().end());
+  if (layers.empty()) {
+    const v1::CaptureHeader& header = index->header;
+    layers.assign(header.layers().begin(), header.layers().end());
+    layers.insert(layers.end(), header.statistics_layers().begin(),
+                  header.statistics_layers().end());
+  }
+  for (uint32_t layer : layers) {
     if (context->IsCancelled()) return Gone();
     PLUMB_ASSIGN_OR_RETURN(v1::LayerStats stats, StatsOf(*index, layer));
     PLUMB_RETURN_IF_ERROR(MarkOutliers(percentile, &stats));
@@ -136,22 +175,19 @@ absl::Status CaptureService::ReadInto(grpc::ServerContext* context, const v1::Re
                                       grpc::ServerWriter<v1::ReadResponse>* writer) {
   PLUMB_ASSIGN_OR_RETURN(auto index, store_->Find(request.capture()));
   for (uint32_t layer : request.layers()) {
-    const auto& captured = index->header.layers();
-    if (std::find(captured.begin(), captured.end(), layer) == captured.end()) {
-      return absl::OutOfRangeError(
-          absl::StrCat("layer ", layer, " was not captured in '", index->header.capture_id(), "'"));
+    if (Contains(index->header.statistics_layers(), layer)) {
+      return StatisticsAlone(*index, absl::StrCat("layer ", layer));
     }
+    if (!Contains(index->header.layers(), layer)) return NotCaptured(*index, layer);
   }
+  if (index->blocks.empty()) return StatisticsAlone(*index, "every layer");
   v1::ReadResponse response;
   *response.mutable_header() = index->header;
   response.set_capture_digest(index->digest);
   if (!writer->Write(response)) return Gone();
   response.clear_capture_digest();
   for (const CaptureIndex::Block& entry : index->blocks) {
-    const auto& wanted = request.layers();
-    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), entry.layer) == wanted.end()) {
-      continue;
-    }
+    if (!request.layers().empty() && !Contains(request.layers(), entry.layer)) continue;
     if (context->IsCancelled()) return Gone();
     PLUMB_ASSIGN_OR_RETURN(*response.mutable_block(),
                            store_->ReadBlock(*index, entry.layer, entry.prompt));

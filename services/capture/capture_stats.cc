@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/channel_stats.h"
 #include "services/common/status_macros.h"
 
 namespace plumbline {
@@ -83,6 +84,17 @@ void CountInto(const std::vector<float>& values, float most, std::vector<uint64_
   }
 }
 
+void CountHeads(const v1::CaptureHeader& header, const std::vector<float>& values,
+                std::vector<uint64_t>* counts) {
+  const size_t width = size_t{header.num_kv_heads()} * header.head_dim();
+  for (size_t i = 0; i < values.size(); ++i) {
+    uint32_t bits;
+    memcpy(&bits, &values[i], sizeof bits);
+    ++(*counts)[i % width / header.head_dim() * kernels::kStatsBins +
+                static_cast<size_t>(kernels::StatsBin(bits))];
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<v1::LayerStats> ComputeLayerStats(const v1::CaptureHeader& header, uint32_t layer,
@@ -103,13 +115,19 @@ absl::StatusOr<v1::LayerStats> ComputeLayerStats(const v1::CaptureHeader& header
     stats.add_key_prompt_absmax_mean(keys.PromptAbsmaxMean(c, header.prompts()));
   }
   std::vector<uint64_t> key_bins(kHistogramBins), value_bins(kHistogramBins);
+  std::vector<uint64_t> key_counts(header.num_kv_heads() * kernels::kStatsBins);
+  std::vector<uint64_t> value_counts(key_counts.size());
   for (uint32_t prompt = 0; prompt < header.prompts(); ++prompt) {
     PLUMB_ASSIGN_OR_RETURN(v1::ActivationBlock block, blocks(layer, prompt));
     CountInto(Floats(block.keys()), keys.absmax(), &key_bins);
     CountInto(Floats(block.values()), values.absmax(), &value_bins);
+    CountHeads(header, Floats(block.keys()), &key_counts);
+    CountHeads(header, Floats(block.values()), &value_counts);
   }
   stats.mutable_key_histogram()->Add(key_bins.begin(), key_bins.end());
   stats.mutable_value_histogram()->Add(value_bins.begin(), value_bins.end());
+  stats.mutable_key_head_histogram()->Add(key_counts.begin(), key_counts.end());
+  stats.mutable_value_head_histogram()->Add(value_counts.begin(), value_counts.end());
   return stats;
 }
 

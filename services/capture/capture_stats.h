@@ -20,7 +20,8 @@ using BlockSource =
 
 // Everything of one layer but the outliers: absmax, min, max, mean and population variance
 // (Welford, in double) of each flat channel, mean over prompts of each key channel's largest
-// magnitude, histograms. Reads every block twice (the histograms need the maximum first).
+// magnitude, histograms up to the maximum and in fixed bins. Reads every block twice (the
+// histograms need the maximum first).
 absl::StatusOr<v1::LayerStats> ComputeLayerStats(const v1::CaptureHeader& header, uint32_t layer,
                                                  const BlockSource& blocks);
 

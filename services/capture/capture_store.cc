@@ -131,4 +131,14 @@ absl::StatusOr<v1::ActivationBlock> CaptureStore::ReadBlock(const CaptureIndex& 
   return ReadCaptureBlock(PathOf(index.header.capture_id()), *found);
 }
 
+absl::StatusOr<v1::LayerStats> CaptureStore::ReadStatistics(const CaptureIndex& index,
+                                                            uint32_t layer) const {
+  for (const CaptureIndex::Statistics& entry : index.statistics) {
+    if (entry.layer != layer) continue;
+    return ReadCaptureStatistics(PathOf(index.header.capture_id()), entry);
+  }
+  return absl::OutOfRangeError(
+      absl::StrCat("capture '", index.header.capture_id(), "' has no statistics of layer ", layer));
+}
+
 }  // namespace plumbline

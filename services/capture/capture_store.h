@@ -40,6 +40,7 @@ class CaptureStore {
   // DataLoss when the bytes do not fit their digest. Precondition: index came from this store.
   absl::StatusOr<v1::ActivationBlock> ReadBlock(const CaptureIndex& index, uint32_t layer,
                                                 uint32_t prompt) const;
+  absl::StatusOr<v1::LayerStats> ReadStatistics(const CaptureIndex& index, uint32_t layer) const;
 
  private:
   explicit CaptureStore(std::string folder) : folder_(std::move(folder)) {}

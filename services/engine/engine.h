@@ -67,13 +67,29 @@ struct Sampling {
 enum class FinishReason { kEos, kLength, kVerdict, kNonFinite };
 const char* FinishReasonName(FinishReason reason);  // "eos" "length" "verdict" "nonfinite"
 
-// Statistics and raw values of one layer's prompt keys (before RoPE) and values, for a capture.
+// Raw values of one layer's prompt keys (before RoPE) and values, for a capture.
 struct CapturedLayer {
   LayerIndex layer;
   int64_t tokens = 0;
   std::vector<float> keys;     // [tokens, kv_heads, head_dim], before RoPE
   std::vector<float> values;   // [tokens, kv_heads, head_dim]
   std::vector<float> queries;  // [tokens, heads, head_dim], before RoPE
+};
+
+// Statistics of one tensor's prompt rows, as kernels/channel_stats.h defines them.
+struct MeasuredTensor {
+  std::vector<double> mean, squares;  // [kv_heads * head_dim]; squares: of the deviations, summed
+  std::vector<float> min, max;        // [kv_heads * head_dim]
+  std::vector<uint64_t> counts;       // [kv_heads, kernels::kStatsBins] of |x|
+  bool operator==(const MeasuredTensor&) const = default;
+};
+
+// Statistics of the rows that a CapturedLayer would hold. They depend on those rows alone.
+struct MeasuredLayer {
+  LayerIndex layer;
+  int64_t tokens = 0;
+  MeasuredTensor keys, values;
+  bool operator==(const MeasuredLayer&) const = default;
 };
 
 struct SequenceRequest {
@@ -93,6 +109,7 @@ struct SequenceRequest {
   int first_top = 0;                       // most probable first answer tokens to report
   int score_from = -1;                     // >= 0: NLL of prompt tokens at index >= score_from
   std::vector<LayerIndex> capture_layers;  // prompt K, V, Q of these layers
+  std::vector<LayerIndex> measure_layers;  // statistics of prompt K and V of these layers
   // Called with each new answer token; returns true when the verdict is final (the answer ends with
   // that token and FinishReason::kVerdict). Null = run to the end.
   std::function<bool(int32_t token)> verdict_decided;
@@ -122,9 +139,10 @@ struct SequenceResult {
   std::vector<TopToken> first_top;
   double nll_sum = 0;  // nats, if score_from >= 0
   int64_t nll_tokens = 0;
-  int64_t kv_elements = 0;            // K and V elements attended at the last step
-  int64_t kv_elements_quantized = 0;  // of them, held quantized
-  std::vector<CapturedLayer> captured;
+  int64_t kv_elements = 0;              // K and V elements attended at the last step
+  int64_t kv_elements_quantized = 0;    // of them, held quantized
+  std::vector<CapturedLayer> captured;  // by layer
+  std::vector<MeasuredLayer> measured;  // by layer
 };
 
 struct EngineStats {

@@ -22,6 +22,10 @@ Calibration CalibrationFrom(const v1::ChannelStats& stats) {
 
 absl::Status CheckHeader(const v1::CaptureHeader& header, const v1::SimulateRequest& request) {
   PLUMB_RETURN_IF_ERROR(CheckCaptureHeader(header));
+  if (header.layers().empty()) {
+    return absl::InvalidArgumentError(
+        "the activations are statistics alone: record raw blocks of the layers to simulate");
+  }
   for (uint32_t channel : request.outlier_channels()) {
     const uint32_t channels = header.num_kv_heads() * header.head_dim();
     if (channel >= channels) {

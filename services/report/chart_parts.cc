@@ -47,6 +47,9 @@ Range LayerRange(const v1::Report& report) {
   uint32_t last = 1;
   for (const v1::LayerResult& layer : report.layers()) last = std::max(last, layer.layer());
   for (const v1::FormatError& error : report.kv_errors()) last = std::max(last, error.layer());
+  for (const v1::KeyOutliers& keys : report.channels().key_outliers()) {
+    last = std::max(last, keys.layer());
+  }
   return {-0.7, last + 0.7};
 }
 

@@ -16,6 +16,8 @@ std::string FlipsByFormatChart(const v1::Report& report, int width = kChartWide)
 std::string FlipsByLayerChart(const v1::Report& report, int width = kChartWide);
 // Predicted error by layer and format; lines up with FlipsByLayerChart.
 std::string KvErrorChart(const v1::Report& report, int width = kChartWide);
+// The largest key channel over the median one, by layer; lines up with FlipsByLayerChart.
+std::string KeyOutlierChart(const v1::Report& report, int width = kChartWide);
 // Channel ablation at the critical layer.
 std::string ChannelChart(const v1::Report& report, int width = kChartWide);
 // Posterior over the bands.
@@ -28,5 +30,6 @@ std::string FlipsByFormatLegend(const v1::Report& report);
 std::string FlipsByLayerLegend(const v1::Report& report);
 std::string ChannelLegend(const v1::Report& report);
 std::string KvErrorLegend(const v1::Report& report);
+std::string KeyOutlierLegend(const v1::Report& report);
 
 }  // namespace plumbline

@@ -51,6 +51,15 @@ std::string KvErrorFigure(const v1::Report& report) {
                 absl::StrCat(caption, " ", KvErrorSample(report)));
 }
 
+std::string KeyOutlierFigure(const v1::Report& report) {
+  return Figure(
+      KeyOutlierChart(report), KeyOutlierChart(report, kChartNarrow), KeyOutlierLegend(report),
+      "How far keys' outliers stand out at each layer: the largest channel over the median "
+      "channel, "
+      "each by its largest magnitude, averaged over up to 20 prompts; unquantized keys before the "
+      "rotation. A scale that channels share is set by the largest.");
+}
+
 std::string LayerSection(const v1::Report& report) {
   if (report.layers_size() == 0 && report.kv_errors_size() == 0) return "";
   std::string html = absl::StrCat("<h2>Which layers</h2>\n", Paragraph(CriticalLayers(report)));
@@ -61,10 +70,12 @@ std::string LayerSection(const v1::Report& report) {
                    "baseline refuses; ",
                    LayerSample(report), " Dashed: 10%.", Screened(report)));
   html += KvErrorFigure(report);
+  html += KeyOutlierFigure(report);
   html += TableDetails(LayerTable(report), "Layers in figures");
   html += TableDetails(ConditionTable("combined", "Layers together", report.combined()),
                        "Layers together: all, all but the critical, first and last k");
   html += TableDetails(KvErrorTable(report), "KV error in figures");
+  html += TableDetails(KeyOutlierTable(report), "Key outliers in figures");
   return html;
 }
 

@@ -203,6 +203,21 @@ Table KvErrorTable(const v1::Report& report) {
   return table;
 }
 
+Table KeyOutlierTable(const v1::Report& report) {
+  Table table{"key_outliers",
+              "Largest key channel of each layer",
+              {"layer", "largest |K|", "median |K|", "largest over median", "largest channel",
+               "outlier channels"},
+              {}};
+  for (const v1::KeyOutliers& keys : report.channels().key_outliers()) {
+    table.rows.push_back(
+        {absl::StrCat(keys.layer()), NumberText(keys.largest()), NumberText(keys.median()),
+         keys.median() > 0 ? NumberText(keys.largest_over_median()) : "not defined",
+         absl::StrCat(keys.largest_channel()), absl::StrJoin(keys.outlier_channels(), " ")});
+  }
+  return table;
+}
+
 Table PromptTable(const v1::Report& report) {
   Table table{"prompts",
               "Prompt sets",
@@ -278,6 +293,7 @@ std::vector<Table> ReportTables(const v1::Report& report) {
       PlanTable(report),
       FloorTable(report),
       KvErrorTable(report),
+      KeyOutlierTable(report),
       PromptTable(report),
       ProvenanceTable(report)};
   std::erase_if(tables, [](const Table& table) { return table.rows.empty(); });

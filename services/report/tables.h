@@ -27,6 +27,7 @@ Table FloorTable(const v1::Report& report);
 Table LayerTable(const v1::Report& report);
 Table PlanTable(const v1::Report& report);
 Table KvErrorTable(const v1::Report& report);
+Table KeyOutlierTable(const v1::Report& report);
 Table PromptTable(const v1::Report& report);
 Table ProvenanceTable(const v1::Report& report);
 

@@ -2,12 +2,14 @@
 
 #include <cstring>
 #include <future>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
 #include "services/engine/cpu/rope_table.h"
+#include "services/worker/layer_stats_sum.h"
 #include "services/worker/request_builder.h"
 
 namespace plumbline {
@@ -34,8 +36,57 @@ absl::StatusOr<SequenceRequest> CaptureRequest(const CatalogEntry& entry,
   for (uint32_t layer : task.layers()) {
     request.capture_layers.push_back(LayerIndex(static_cast<int32_t>(layer)));
   }
+  for (uint32_t layer : task.statistics_layers()) {
+    request.measure_layers.push_back(LayerIndex(static_cast<int32_t>(layer)));
+  }
   return request;
 }
+
+// Of the prompt, as any layer tells them.
+uint64_t TokensOf(const SequenceResult& result) {
+  if (!result.captured.empty()) return static_cast<uint64_t>(result.captured[0].tokens);
+  return result.measured.empty() ? 0 : static_cast<uint64_t>(result.measured[0].tokens);
+}
+
+// What a task sends, prompt by prompt in their order.
+class Upload {
+ public:
+  using Stream = grpc::ClientWriter<v1::RecordRequest>;
+  Upload(Stream* stream, v1::CaptureHeader header) : stream_(stream) {
+    v1::RecordRequest message;
+    *message.mutable_header() = std::move(header);
+    open_ = stream_->Write(message);
+  }
+  // False once the service has ended the stream; its status says why.
+  bool open() const { return open_; }
+
+  void AddPrompt(uint32_t prompt, const SequenceResult& result) {
+    for (const CapturedLayer& layer : result.captured) {
+      v1::RecordRequest message;
+      v1::ActivationBlock* block = message.mutable_block();
+      block->set_layer(static_cast<uint32_t>(layer.layer.value()));
+      block->set_prompt_index(prompt);
+      block->set_tokens(static_cast<uint32_t>(layer.tokens));
+      block->set_keys(FloatBytes(layer.keys));
+      block->set_values(FloatBytes(layer.values));
+      block->set_queries(FloatBytes(layer.queries));
+      open_ = open_ && stream_->Write(message);
+    }
+    for (const MeasuredLayer& layer : result.measured) sums_[layer.layer.value()].Add(layer);
+  }
+  void SendStatistics() {
+    for (const auto& [layer, sum] : sums_) {
+      v1::RecordRequest message;
+      *message.mutable_statistics() = sum.Stats();
+      open_ = open_ && stream_->Write(message);
+    }
+  }
+
+ private:
+  Stream* stream_;
+  bool open_;
+  std::map<int, LayerStatsSum> sums_;
+};
 
 }  // namespace
 
@@ -49,6 +100,7 @@ absl::StatusOr<v1::CaptureHeader> CaptureHeaderOf(const v1::CaptureTask& task,
   header.set_num_heads(entry.info.num_heads());
   header.set_head_dim(entry.info.head_dim());
   *header.mutable_layers() = task.layers();
+  *header.mutable_statistics_layers() = task.statistics_layers();
   header.set_prompts(static_cast<uint32_t>(task.prompts_size()));
   PLUMB_ASSIGN_OR_RETURN(const RopeTable rope,
                          RopeTable::Create(entry.text->config, /*bf16=*/false));
@@ -122,30 +174,18 @@ absl::StatusOr<v1::CaptureResult> EngineCaptureSender::Execute(const v1::Capture
   client_->Prepare(&context);
   v1::RecordResponse response;
   auto stream = client_->stub().Record(&context, &response);
-  v1::RecordRequest message;
-  *message.mutable_header() = std::move(header);
-  bool open = stream->Write(message);
+  Upload upload(stream.get(), std::move(header));
   v1::CaptureResult capture;
   absl::Status failed;
   for (size_t p = 0; p < results.size(); ++p) {
     PromptResult result =
         results[p].get();  // every future is awaited: the engine holds its promise
     if (!result.ok()) failed = result.status();
-    if (!failed.ok() || !open) continue;
-    for (const CapturedLayer& layer : result->captured) {
-      v1::RecordRequest block_message;
-      v1::ActivationBlock* block = block_message.mutable_block();
-      block->set_layer(static_cast<uint32_t>(layer.layer.value()));
-      block->set_prompt_index(static_cast<uint32_t>(p));
-      block->set_tokens(static_cast<uint32_t>(layer.tokens));
-      block->set_keys(FloatBytes(layer.keys));
-      block->set_values(FloatBytes(layer.values));
-      block->set_queries(FloatBytes(layer.queries));
-      open = open && stream->Write(block_message);
-    }
-    if (!result->captured.empty())
-      capture.set_tokens(capture.tokens() + result->captured[0].tokens);
+    if (!failed.ok() || !upload.open()) continue;
+    upload.AddPrompt(static_cast<uint32_t>(p), *result);
+    capture.set_tokens(capture.tokens() + TokensOf(*result));
   }
+  if (failed.ok()) upload.SendStatistics();
   if (!failed.ok()) {
     context.TryCancel();  // a stream that ends badly leaves nothing behind
     stream->Finish();

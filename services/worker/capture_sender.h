@@ -1,5 +1,5 @@
 // Runs a capture task: the prompts once through the engine, unquantized, and their keys, values and
-// queries of the asked layers to the capture service as one stream.
+// queries of the asked layers, and the statistics of others, to the capture service as one stream.
 #pragma once
 
 #include <condition_variable>

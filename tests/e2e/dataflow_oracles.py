@@ -58,15 +58,35 @@ class Recordings:
         messages = self.uploads[capture]
         width = messages[0].header.num_kv_heads * messages[0].header.head_dim
         return [np.frombuffer(m.block.keys, "<f4").reshape(-1, width)
-                for m in messages[1:] if m.block.layer == layer]
+                for m in messages[1:] if m.HasField("block") and m.block.layer == layer]
+
+    def key_magnitudes(self, capture):
+        """Of each layer every channel's largest |K|, averaged over prompts: from its raw blocks where
+        they were captured, else as the worker's statistics tell it."""
+        header = self.uploads[capture][0].header
+        sizes = {layer: magnitudes(self.keys(capture, layer)) for layer in header.layers}
+        for message in self.uploads[capture][1:]:
+            if message.HasField("statistics"):
+                stats = message.statistics
+                sizes[stats.layer] = np.array(stats.key_prompt_absmax_mean, np.float32)
+        assert sorted(sizes) == sorted([*header.layers, *header.statistics_layers])
+        return sizes
+
+
+def magnitudes(keys):
+    """The mean over prompts of each channel's largest magnitude."""
+    magnitude = np.mean([np.abs(prompt).max(axis=0).astype(float) for prompt in keys], axis=0)
+    return magnitude.astype(np.float32)
+
+
+def outliers_among(magnitude):
+    """By definition: at or above the 95th percentile."""
+    threshold = np.float32(np.percentile(magnitude.astype(float), 95))
+    return np.flatnonzero(magnitude >= threshold).tolist()
 
 
 def outlier_channels(keys):
-    """By definition: the mean over prompts of each channel's largest magnitude, 95th percentile."""
-    magnitude = np.mean([np.abs(prompt).max(axis=0).astype(float) for prompt in keys], axis=0)
-    magnitude = magnitude.astype(np.float32)
-    threshold = np.float32(np.percentile(magnitude.astype(float), 95))
-    return np.flatnonzero(magnitude >= threshold).tolist()
+    return outliers_among(magnitudes(keys))
 
 
 def set_key(block, channel, value=HUGE):

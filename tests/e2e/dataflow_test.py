@@ -17,10 +17,11 @@ if not importlib.util.find_spec("grpc_tools"):
     sys.exit(0)
 
 import grpc  # noqa: E402
+import numpy as np  # noqa: E402
 
 from cluster import Cluster, Study, await_true, end, say, workplace  # noqa: E402
 from dataflow_oracles import (HUGE, Recordings, differences, lonely_refusal, only,  # noqa: E402
-                              outlier_channels, set_key)
+                              outlier_channels, outliers_among, set_key)
 from relays import Change, RelayedCluster, make_stubs, v1  # noqa: E402
 
 STUDY_SECONDS = 240
@@ -92,7 +93,22 @@ def passes_through(cluster, plain, recordings):
     channels = report["channels"]
     assert channels["outlier_channels"] == outlier_channels(
         recordings.keys(channels["capture_id"], channels.get("layer", 0)))
+    every_layers_keys(recordings, channels)
     return report
+
+
+def every_layers_keys(recordings, channels):
+    sizes = recordings.key_magnitudes(channels["capture_id"])
+    told = channels["key_outliers"]
+    assert [keys.get("layer", 0) for keys in told] == sorted(sizes), "a layer is missing"
+    for keys in told:
+        size = sizes[keys.get("layer", 0)].astype(float)
+        assert keys.get("largest_channel", 0) == int(np.argmax(size))
+        assert keys["largest"] == size.max() and keys["median"] == np.median(size)
+        assert keys["largest_over_median"] == size.max() / np.median(size)
+        assert keys["outlier_channels"] == outliers_among(size.astype(np.float32))
+    say(f"  largest key channel over the median: "
+        f"{', '.join('%.2f' % keys['largest_over_median'] for keys in told)}")
 
 
 def waits_for_services(cluster, plain):
@@ -187,7 +203,8 @@ def one_captured_key(folder, before, recordings):
     def alter(request, call):
         if request.HasField("header"):
             call["capture"] = request.header.capture_id
-        elif call["capture"] == channels["capture_id"] and request.block.prompt_index == 0:
+        elif (call["capture"] == channels["capture_id"] and request.HasField("block")
+              and request.block.prompt_index == 0):
             set_key(request.block, channel)
             return True
         return False
@@ -202,6 +219,7 @@ def one_captured_key(folder, before, recordings):
     finally:
         cluster.close()
     changed = only(differences(before, after), "channels.outlier_", "channels.capture_digest",
+                   f"channels.key_outliers[{layer}].",
                    "channels.conditions[outlier channels only]",
                    "channels.conditions[all but outlier channels]", "cells[")
     keys[0] = keys[0].copy()

@@ -4,6 +4,7 @@
 //
 //   gpu_engine_bench [--layers N] [--running N,N] [--new N] [--prompt N] [--plans fp|mixed]
 //                    [--stem N] [--first-top N] ...
+//   gpu_engine_bench --measure ROUNDS ...     what statistics of prompts cost (measure_layers)
 //
 // Prints one JSON object a line.
 #include <algorithm>
@@ -42,6 +43,7 @@ struct Settings {
   int ablation = 0;               // prompts of a layer ablation; 0 = none
   int stem = 0;                   // first tokens that all prompts have in common
   int first_top = 0;              // most probable first tokens listed of every answer
+  int measure = 0;                // rounds with and without statistics of all prompts; 0 = none
 };
 
 void Check(const absl::Status& status) {
@@ -203,7 +205,7 @@ std::vector<LayerFormat> LayersOf(const std::string& plan, const ModelShape& sha
 }
 
 void Submit(const Settings& settings, const std::vector<std::string>& plans, int count,
-            Engine* engine) {
+            Engine* engine, bool measured = false) {
   std::mt19937 random(3);
   for (int i = 0; i < count; ++i) {
     SequenceRequest request;
@@ -216,6 +218,9 @@ void Submit(const Settings& settings, const std::vector<std::string>& plans, int
     request.first_top = settings.first_top;
     request.layers = LayersOf(plans[i % plans.size()], engine->shape());
     request.max_new_tokens = settings.answer;
+    for (int layer = 0; measured && layer < settings.layers; ++layer) {
+      request.measure_layers.push_back(LayerIndex(layer));
+    }
     Check(engine->Submit(std::move(request)));
   }
 }
@@ -271,11 +276,57 @@ void Ablation(const Settings& settings, int running, Engine* engine) {
   }
 }
 
+// The same work with and without statistics of every prompt at every layer, by turns; no prompt
+// starts from states that are held. Then the parts of one step of prompts.
+void Measure(Settings settings, int running, CudaForward* forward, Engine* engine) {
+  struct Work {
+    int prompt, answer, sequences;
+  };
+  // Results of a last step are read with no step beside them: enough steps that this does not
+  // count.
+  const Work works[] = {
+      {64, 64, running}, {64, 1, running}, {64, 1, 8 * running}, {512, 1, running}};
+  for (const auto& [prompt, answer, sequences] : works) {
+    settings.prompt = prompt;
+    settings.answer = answer;
+    std::array<std::vector<double>, 2> seconds;
+    for (int round = -1; round < settings.measure; ++round) {
+      for (const bool measured : {false, true}) {
+        Submit(settings, {"*:fp"}, sequences, engine, measured);
+        const auto start = Clock::now();
+        StepAll(engine);
+        if (round >= 0) seconds[measured].push_back(Seconds(start));  // the first records graphs
+      }
+    }
+    for (auto& times : seconds) std::sort(times.begin(), times.end());
+    const auto middle = [&](bool measured) { return seconds[measured][settings.measure / 2]; };
+    Submit(settings, {"*:fp"}, sequences, engine, true);
+    Check(cudaDeviceSynchronize());
+    PartTimes times(forward->stream());
+    forward->set_on_part([&](StepPart part) { times.Mark(part); });
+    Check(engine->Step().status());
+    forward->set_on_part(nullptr);
+    const auto sums = times.Sum();
+    double all = 0;
+    for (const double sum : sums) all += sum;
+    StepAll(engine);
+    std::printf(
+        "{\"measure\": %d, \"sequences\": %d, \"prompt\": %d, \"answer\": %d, \"seconds_without\": "
+        "%.4f, "
+        "\"seconds_with\": %.4f, \"slowdown\": %.4f, \"best_slowdown\": %.4f, "
+        "\"prompt_step_ms\": %.3f, \"measure_kernels_ms\": %.3f}\n",
+        running, sequences, prompt, answer, middle(false), middle(true),
+        middle(true) / middle(false) - 1, seconds[1][0] / seconds[0][0] - 1, all,
+        sums[static_cast<int>(StepPart::kMeasure)]);
+    std::fflush(stdout);
+  }
+}
+
 void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   EngineOptions options;
   options.dtype = ComputeDtype::kBf16;
   options.max_running = running;
-  options.prefix_cache_bytes = int64_t{3} << 30;
+  options.prefix_cache_bytes = settings.measure > 0 ? 0 : int64_t{3} << 30;
   const ModelConfig config = Llama8B(settings.layers);
   const int64_t token_bytes =
       int64_t{4} * config.num_kv_heads * config.head_dim * config.num_layers;
@@ -294,6 +345,7 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   const double products = ProductsAlone(*forward, rows) * chunks;
   std::printf("{\"numerics\": \"%s\"}\n", engine->numerics_class().c_str());
   if (settings.ablation > 0) return Ablation(settings, running, engine.get());
+  if (settings.measure > 0) return Measure(settings, running, forward, engine.get());
   std::vector<std::vector<std::string>> mixes;
   for (const std::string& plan : settings.plans) mixes.push_back(absl::StrSplit(plan, ';'));
   Submit(settings, {"*:fp"}, 8, engine.get());  // records graphs, wakes the clocks
@@ -372,6 +424,7 @@ int main(int argc, char** argv) {
     if (name == "--ablation") settings.ablation = values.at(0);
     if (name == "--stem") settings.stem = values.at(0);
     if (name == "--first-top") settings.first_top = values.at(0);
+    if (name == "--measure") settings.measure = values.at(0);
     if (name == "--chunk") settings.chunks = values;
     // Mixes apart by '/', the plans of one by ';'.
     if (name == "--plans") settings.plans = absl::StrSplit(argv[i + 1], '/');

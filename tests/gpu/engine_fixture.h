@@ -69,6 +69,7 @@ struct GpuOptions {
   int64_t max_positions = 0;  // 0 = the default
   int64_t pool_bytes = int64_t{1} << 30;
   int64_t prefix_bytes = int64_t{1} << 26;
+  int64_t measure_bytes = int64_t{1} << 26;
 };
 
 inline absl::StatusOr<std::unique_ptr<Engine>> TryOpenGpu(const std::string& dir,
@@ -85,6 +86,7 @@ inline absl::StatusOr<std::unique_ptr<Engine>> TryOpenGpu(const std::string& dir
   cuda.chunk_rows = gpu.chunk_rows;
   cuda.wave_rows = gpu.wave_rows;
   if (gpu.max_positions != 0) cuda.max_positions = gpu.max_positions;
+  cuda.measure_bytes = gpu.measure_bytes;
   return CreateCudaEngine(options, cuda);
 }
 

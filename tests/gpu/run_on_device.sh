@@ -30,7 +30,8 @@ pack() {
     strip -o "$folder/$(basename "$program")" "$program"
     # What every Linux has stays behind, and CUDA's own, which come with the GPU's machine.
     ldd "$program" | awk '$3 ~ /^\// {print $3}' |
-      grep -Ev '/(libc|libm|libstdc\+\+|libgcc_s|libpthread|libdl|librt|libcu.*|libnv.*)\.so' |
+      { grep -Ev '/(libc|libm|libstdc\+\+|libgcc_s|libpthread|libdl|librt|libcu.*|libnv.*)\.so' ||
+        true; } |
       xargs -r cp -L -u -t "$folder/lib"
   done
   cp -u "$build"/tests/libgpu_*.so "$folder/lib" 2>/dev/null || true

@@ -1,5 +1,5 @@
-// Captured keys and values: the outlier channels of the most sensitive layer, and what every format
-// does to every layer.
+// Captured keys and values: the outlier channels of every layer, the most sensitive one foremost,
+// and what every format does to every layer.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -15,18 +15,25 @@ namespace {
 
 constexpr uint64_t kOutlierPrompts = 20;
 constexpr double kOutlierPercentile = 95;
-// Every layer of a few prompts: 0.3 MB a layer and prompt of an 8B model.
+// Raw blocks of every layer, since quantsim's errors are of the values themselves: so of a few
+// prompts, 0.3 MB a layer and prompt of an 8B model.
 constexpr uint64_t kKvErrorPrompts = 4;
 
+// Layers whose raw blocks are captured, and layers of which statistics are enough.
+struct CapturedLayers {
+  std::vector<uint32_t> raw, statistics;
+};
+
 absl::StatusOr<v1::CaptureTask> TaskFor(const StudyContext& context, const ResultView& results,
-                                        const std::vector<uint32_t>& layers, uint64_t count) {
+                                        const CapturedLayers& layers, uint64_t count) {
   PLUMB_ASSIGN_OR_RETURN(LayerPrompts prompts, LayerPromptsOf(context, results));
   v1::CaptureTask task;
   task.set_model_digest(context.model.model_digest());
   task.set_numerics_class_id(context.numerics.id());
   DigestBuilder digest("plumbline-capture/1");
   digest.Add("model", task.model_digest()).Add("numerics", task.numerics_class_id());
-  digest.Add("layers", layers.empty() ? std::string() : LayerList(layers));
+  digest.Add("layers", layers.raw.empty() ? std::string() : LayerList(layers.raw));
+  if (!layers.statistics.empty()) digest.Add("statistics", LayerList(layers.statistics));
   for (const v1::Prompt* prompt : FirstOf(prompts.all, count)) {
     v1::Prompt* added = task.add_prompts();
     added->set_id(prompt->id());
@@ -37,7 +44,8 @@ absl::StatusOr<v1::CaptureTask> TaskFor(const StudyContext& context, const Resul
       digest.Add("role", static_cast<int64_t>(turn.role())).Add("text", turn.text());
     }
   }
-  for (uint32_t layer : layers) task.add_layers(layer);
+  for (uint32_t layer : layers.raw) task.add_layers(layer);
+  for (uint32_t layer : layers.statistics) task.add_statistics_layers(layer);
   const v1::DecodingSettings& decoding = context.study.decoding();
   task.mutable_decoding()->set_raw(decoding.raw());
   task.mutable_decoding()->set_parse_special(decoding.parse_special());
@@ -77,21 +85,16 @@ class OutlierStage final : public PlannerStage {
     channels->set_layer(MostSensitiveLayer(*report));
     PLUMB_ASSIGN_OR_RETURN(v1::CaptureTask task, Task(context, *report, results));
     if (task.prompts_size() == 0) return absl::OkStatus();
-    v1::GetStatsRequest request;
-    request.set_capture(task.capture_id());
-    request.set_outlier_percentile(kOutlierPercentile);
-    PLUMB_ASSIGN_OR_RETURN(v1::GetStatsResponse stats, peers.CaptureStats(request));
-    if (stats.layers_size() != 1 || stats.layers(0).layer() != channels->layer()) {
-      return absl::InternalError(absl::StrCat("capture ", task.capture_id(), " should hold layer ",
-                                              channels->layer(), " alone, has ",
-                                              stats.layers_size(), " layers"));
+    for (uint32_t layer = 0; layer < context.model.num_layers(); ++layer) {
+      PLUMB_ASSIGN_OR_RETURN(v1::GetStatsResponse stats, StatsOf(task, layer, peers));
+      *channels->add_key_outliers() = KeyOutliersOf(stats.layers(0));
+      if (layer != channels->layer()) continue;
+      *channels->mutable_outlier_channels() = stats.layers(0).outlier_channels();
+      channels->set_outlier_threshold(stats.layers(0).outlier_threshold());
+      channels->set_capture_id(task.capture_id());
+      channels->set_capture_digest(stats.capture_digest());
+      KeepChannelOrder(stats.layers(0), channels);
     }
-    const v1::LayerStats& layer = stats.layers(0);
-    *channels->mutable_outlier_channels() = layer.outlier_channels();
-    channels->set_outlier_threshold(layer.outlier_threshold());
-    channels->set_capture_id(task.capture_id());
-    channels->set_capture_digest(stats.capture_digest());
-    KeepChannelOrder(layer, channels);
     return absl::OkStatus();
   }
 
@@ -102,7 +105,46 @@ class OutlierStage final : public PlannerStage {
  private:
   static absl::StatusOr<v1::CaptureTask> Task(const StudyContext& context, const v1::Report& report,
                                               const ResultView& results) {
-    return TaskFor(context, results, {MostSensitiveLayer(report)}, kOutlierPrompts);
+    CapturedLayers layers = {.raw = {MostSensitiveLayer(report)},
+                             .statistics = LayerRange(0, context.model.num_layers())};
+    std::erase(layers.statistics, layers.raw[0]);
+    return TaskFor(context, results, layers, kOutlierPrompts);
+  }
+
+  // One call a layer: all layers of a large model are more than one message holds.
+  static absl::StatusOr<v1::GetStatsResponse> StatsOf(const v1::CaptureTask& task, uint32_t layer,
+                                                      Peers& peers) {
+    v1::GetStatsRequest request;
+    request.set_capture(task.capture_id());
+    request.set_outlier_percentile(kOutlierPercentile);
+    request.add_layers(layer);
+    PLUMB_ASSIGN_OR_RETURN(v1::GetStatsResponse stats, peers.CaptureStats(request));
+    if (stats.layers_size() == 1 && stats.layers(0).layer() == layer &&
+        stats.layers(0).key_prompt_absmax_mean_size() > 0) {
+      return stats;
+    }
+    return absl::InternalError(absl::StrCat("capture ", task.capture_id(), " was asked for layer ",
+                                            layer, " and answered ", stats.layers_size(),
+                                            " layers: is the capture service an older one?"));
+  }
+
+  static v1::KeyOutliers KeyOutliersOf(const v1::LayerStats& layer) {
+    std::vector<float> sizes(layer.key_prompt_absmax_mean().begin(),
+                             layer.key_prompt_absmax_mean().end());
+    const auto largest = std::max_element(sizes.begin(), sizes.end());
+    v1::KeyOutliers outliers;
+    outliers.set_layer(layer.layer());
+    outliers.set_largest_channel(static_cast<uint32_t>(largest - sizes.begin()));
+    outliers.set_largest(*largest);
+    std::sort(sizes.begin(), sizes.end());
+    const size_t half = sizes.size() / 2;
+    outliers.set_median((double{sizes[half]} + double{sizes[(sizes.size() - 1) / 2]}) / 2);
+    if (outliers.median() > 0) {
+      outliers.set_largest_over_median(outliers.largest() / outliers.median());
+    }
+    *outliers.mutable_outlier_channels() = layer.outlier_channels();
+    outliers.set_outlier_threshold(layer.outlier_threshold());
+    return outliers;
   }
 
   // The half of the channels with the smallest |K|, for the "low half" condition.
@@ -180,7 +222,8 @@ class KvErrorStage final : public PlannerStage {
  private:
   static absl::StatusOr<v1::CaptureTask> Task(const StudyContext& context,
                                               const ResultView& results) {
-    return TaskFor(context, results, LayerRange(0, context.model.num_layers()), kKvErrorPrompts);
+    return TaskFor(context, results, {.raw = LayerRange(0, context.model.num_layers())},
+                   kKvErrorPrompts);
   }
 
   // Does the predicted error rank the layers as the flips do?

@@ -27,6 +27,7 @@ class SequenceState {
   virtual int64_t kv_elements() const = 0;
   virtual int64_t kv_elements_quantized() const = 0;
   virtual std::vector<CapturedLayer> TakeCaptures() = 0;
+  virtual std::vector<MeasuredLayer> TakeMeasures() = 0;
   // The outcomes of a run of `rows` rows count. Runs whose outcomes nobody wants are not told.
   virtual void Accepted(int64_t /*rows*/) {}
 };

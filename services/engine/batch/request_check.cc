@@ -75,10 +75,12 @@ absl::Status CheckLayers(const SequenceRequest& request, const ModelShape& shape
                                                    " entries, the model ", shape.num_layers,
                                                    " layers (or leave it empty)"));
   }
-  for (LayerIndex layer : request.capture_layers) {
-    if (layer.value() < 0 || layer.value() >= shape.num_layers) {
+  for (const auto* layers : {&request.capture_layers, &request.measure_layers}) {
+    for (LayerIndex layer : *layers) {
+      if (layer.value() >= 0 && layer.value() < shape.num_layers) continue;
       return absl::InvalidArgumentError(
-          absl::StrCat("capture layer ", layer.value(), " is outside [0, ", shape.num_layers, ")"));
+          absl::StrCat(layers == &request.capture_layers ? "capture" : "measure", " layer ",
+                       layer.value(), " is outside [0, ", shape.num_layers, ")"));
     }
   }
   return absl::OkStatus();

@@ -101,6 +101,7 @@ SequenceResult Sequence::TakeResult() {
   result_.kv_elements = state_->kv_elements();
   result_.kv_elements_quantized = state_->kv_elements_quantized();
   result_.captured = state_->TakeCaptures();
+  result_.measured = state_->TakeMeasures();
   return std::move(result_);
 }
 

@@ -35,7 +35,7 @@ bool StandsAlone(const TensorFormat& format) {
 
 SharedStates SharedStatesOf(const SequenceRequest& request) {
   SharedStates shared;
-  if (!request.capture_layers.empty()) return shared;
+  if (!request.capture_layers.empty() || !request.measure_layers.empty()) return shared;
   const auto& layers = request.layers;
   const auto is_private = [](const LayerFormat& l) { return !l.key.is_fp() || !l.value.is_fp(); };
   shared.shared_layers =

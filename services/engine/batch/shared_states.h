@@ -21,8 +21,8 @@ struct SharedStates {
   std::string stem_prefix_key;
 };
 
-// A captured layer must be computed, so a capture takes no part in sharing; a scored text reads
-// logits of its first rows, so it has no stem.
+// A captured or measured layer must be computed, so such a request takes no part in sharing; a
+// scored text reads logits of its first rows, so it has no stem.
 SharedStates SharedStatesOf(const SequenceRequest& request);
 
 }  // namespace plumbline

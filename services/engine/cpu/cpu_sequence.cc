@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
+#include "services/engine/batch/measured_layer.h"
 #include "services/engine/cpu/row_kernels.h"
 
 namespace plumbline {
@@ -43,9 +44,7 @@ template <typename T>
 absl::StatusOr<std::unique_ptr<CpuSequence<T>>> CpuSequence<T>::Create(
     const SequenceRequest& request, const ModelShape& shape) {
   std::unique_ptr<CpuSequence> sequence(new CpuSequence);
-  sequence->heads_ = shape.num_heads;
-  sequence->kv_heads_ = shape.num_kv_heads;
-  sequence->head_dim_ = shape.head_dim;
+  sequence->shape_ = shape;
   sequence->kv_dim_ = int64_t{shape.num_kv_heads} * shape.head_dim;
   sequence->capacity_ = static_cast<int64_t>(request.prompt_tokens.size()) + request.max_new_tokens;
   sequence->jitter_seed_ = request.jitter_seed;
@@ -59,6 +58,9 @@ absl::StatusOr<std::unique_ptr<CpuSequence<T>>> CpuSequence<T>::Create(
   }
   for (LayerIndex layer : request.capture_layers) {
     sequence->captures_[layer.value()].layer = layer;
+  }
+  for (LayerIndex layer : request.measure_layers) {
+    sequence->measures_[layer.value()].layer = layer;
   }
   sequence->shared_ = SharedStatesOf(request);
   return sequence;
@@ -130,17 +132,32 @@ void CpuSequence<T>::Capture(int layer, int64_t rows, const T* queries, const T*
   if (it == captures_.end()) return;
   CapturedLayer& captured = it->second;
   captured.tokens += rows;
-  AppendAsFloat(queries, stride, rows, int64_t{heads_} * head_dim_, &captured.queries);
+  AppendAsFloat(queries, stride, rows, int64_t{shape_.num_heads} * shape_.head_dim,
+                &captured.queries);
   AppendAsFloat(keys, stride, rows, kv_dim_, &captured.keys);
   AppendAsFloat(values, stride, rows, kv_dim_, &captured.values);
+}
+
+template <typename T>
+void CpuSequence<T>::MeasureKeys(int layer, int64_t rows, const T* keys, int64_t stride) {
+  const auto it = measures_.find(layer);
+  if (it == measures_.end()) return;
+  it->second.tokens = rows;
+  it->second.keys = MeasureTensor(keys, rows, stride, shape_);
+}
+
+template <typename T>
+void CpuSequence<T>::MeasureValues(int layer, int64_t rows, const T* values, int64_t stride) {
+  const auto it = measures_.find(layer);
+  if (it != measures_.end()) it->second.values = MeasureTensor(values, rows, stride, shape_);
 }
 
 // `from` and `to` are bases of whole tensors.
 template <typename T>
 void CpuSequence<T>::Rotate(const T* from, T* to, RowRange range, const RopeTable& rope) const {
   for (int64_t p = range.begin; p < range.end; ++p) {
-    RowKernels<T>::Rotate(from + p * kv_dim_, kv_heads_, head_dim_, rope.cos(p), rope.sin(p),
-                          to + p * kv_dim_);
+    RowKernels<T>::Rotate(from + p * kv_dim_, shape_.num_kv_heads, shape_.head_dim, rope.cos(p),
+                          rope.sin(p), to + p * kv_dim_);
   }
 }
 
@@ -216,6 +233,14 @@ std::vector<CapturedLayer> CpuSequence<T>::TakeCaptures() {
   for (auto& [layer, captured] : captures_) captures.push_back(std::move(captured));
   captures_.clear();
   return captures;
+}
+
+template <typename T>
+std::vector<MeasuredLayer> CpuSequence<T>::TakeMeasures() {
+  std::vector<MeasuredLayer> measures;
+  for (auto& [layer, measured] : measures_) measures.push_back(std::move(measured));
+  measures_.clear();
+  return measures;
 }
 
 template class CpuSequence<float>;

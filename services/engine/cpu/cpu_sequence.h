@@ -40,6 +40,7 @@ class CpuSequence : public SequenceState {
   int64_t kv_elements() const override;
   int64_t kv_elements_quantized() const override;
   std::vector<CapturedLayer> TakeCaptures() override;
+  std::vector<MeasuredLayer> TakeMeasures() override;
 
   // No sharing of prompt states, neither taking nor giving.
   void StopSharing() { shared_ = {}; }
@@ -54,6 +55,10 @@ class CpuSequence : public SequenceState {
   void AddJitter(int layer, int64_t first, int64_t rows, T* keys, T* values, int64_t stride) const;
   void Capture(int layer, int64_t rows, const T* queries, const T* keys, const T* values,
                int64_t stride);
+  // Statistics of the prompt's rows where they were asked for; keys and values are independent of
+  // each other.
+  void MeasureKeys(int layer, int64_t rows, const T* keys, int64_t stride);
+  void MeasureValues(int layer, int64_t rows, const T* values, int64_t stride);
   // Stores, quantizes and rotates; keys and values are independent of each other. A run with
   // `prompt` is the whole prompt.
   void WriteKeys(int layer, int64_t first, int64_t rows, bool prompt, const T* keys, int64_t stride,
@@ -85,7 +90,7 @@ class CpuSequence : public SequenceState {
                          const std::pair<const Calibration*, const Calibration*>& calibration);
   void Rotate(const T* from, T* to, RowRange range, const RopeTable& rope) const;
 
-  int kv_heads_ = 0, head_dim_ = 0, heads_ = 0;
+  ModelShape shape_;
   int64_t kv_dim_ = 0;
   int64_t capacity_ = 0;
   int64_t tokens_ = 0;
@@ -94,6 +99,7 @@ class CpuSequence : public SequenceState {
   SharedStates shared_;
   std::vector<LayerCache> caches_;
   std::map<int, CapturedLayer> captures_;
+  std::map<int, MeasuredLayer> measures_;
   AlignedBuffer<T> memory_;
 };
 

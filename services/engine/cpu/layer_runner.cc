@@ -86,8 +86,10 @@ void LayerRunner<T>::WriteCaches(int layer, const std::vector<LayerRun<T>>& runs
       const LayerRun<T>& run = runs[i / 2];
       const T* k = keys(run);
       if (i % 2 == 0) {
+        if (run.prompt) run.sequence->MeasureKeys(layer, run.rows, k, qkv_dim_);
         run.sequence->WriteKeys(layer, run.first, run.rows, run.prompt, k, qkv_dim_, rope_);
       } else {
+        if (run.prompt) run.sequence->MeasureValues(layer, run.rows, k + kv_dim_, qkv_dim_);
         run.sequence->WriteValues(layer, run.first, run.rows, run.prompt, k + kv_dim_, qkv_dim_);
       }
     }

@@ -22,6 +22,10 @@ struct CudaOptions {
   // step's memory grows with it.
   int64_t max_positions = 8192;
   int64_t wave_rows = 2048;  // prompt rows that one step takes
+  // GPU memory for statistics of prompts (SequenceRequest::measure_layers), taken when they are
+  // first asked for. Prompts of a step beyond it are measured on the host, to the same bits,
+  // slowly.
+  int64_t measure_bytes = int64_t{256} << 20;
 };
 
 // As CreateCpuEngine, and: Unavailable, there is no such GPU or no driver; Unimplemented, a build

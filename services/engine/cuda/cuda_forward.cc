@@ -70,6 +70,8 @@ absl::StatusOr<std::unique_ptr<CudaForward>> CudaForward::Create(std::unique_ptr
   forward->reuse_ =
       std::make_unique<PromptReuse>(p.space.get(), p.prefixes.get(), p.stems.get(),
                                     int64_t{options.dims.hidden} * DtypeBytes(options.dtype));
+  forward->measures_ = std::make_unique<MeasureSpace>(options.dims, p.options.measure_bytes,
+                                                      options.limits.max_runs, p.stream.get());
   StepSources sources;
   sources.pool = p.space->pool();
   sources.pages = p.space->page_table();
@@ -100,6 +102,7 @@ absl::StatusOr<std::unique_ptr<SequenceState>> CudaForward::Open(const SequenceR
         " positions of this engine: give the worker a larger max_positions"));
   }
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
+  if (!request.measure_layers.empty()) PLUMB_RETURN_IF_ERROR(measures_->Open());
   PLUMB_ASSIGN_OR_RETURN(auto plan, parts_->plans->Get(request.layers, request.calibrations));
   return std::make_unique<CudaSequence>(request, std::move(plan), parts_->space.get(),
                                         parts_->prefixes->enabled());
@@ -154,16 +157,22 @@ void CudaForward::Fill(const std::vector<Placed>& placed, int chunks, Block* blo
     flight->outcomes[p.index].resize(run.tasks.size());
     flight->wanted.push_back(std::move(wanted));
   }
+  if (flight->measured.empty()) return;
+  blob.measured()->count = static_cast<int32_t>(flight->measured.size());
+  blob.measured()->first_slot = measures_->FirstSlot(flight->half);
+  auto* list = reinterpret_cast<int32_t*>(blob.measured() + 1);
+  for (const Measured& measured : flight->measured) *list++ = measured.run;
 }
 
-BodyHooks CudaForward::HooksOf(const std::vector<Placed>& placed) {
+BodyHooks CudaForward::HooksOf(const std::vector<Placed>& placed, const Flight& flight) {
   BodyHooks hooks;
   hooks.on_part = on_part_;
   bool captures = false, saves = false;
   for (const Placed& p : placed) {
-    captures |= p.run->prompt && !p.sequence->captures().empty();
+    captures |= p.measured_on_host || (p.run->prompt && !p.sequence->captures().empty());
     saves |= p.saved != nullptr;
   }
+  if (!flight.measured.empty()) hooks.measure_out = measures_->out();
   if (captures) {
     hooks.on_written = [&](int layer, const void* qkv) { return Capture(layer, qkv, placed); };
   }
@@ -201,9 +210,14 @@ absl::Status CudaForward::Start(const std::vector<ForwardRun>& runs, EngineStats
     flight.block = next_block_;
     next_block_ = (next_block_ + 1) % kBlocks;
     Block& block = blocks_[flight.block];
+    PLUMB_RETURN_IF_ERROR(TakeMeasured(&placed, &flight));
     Fill(placed, chunks, &block, &flight);
-    const BodyHooks hooks = HooksOf(placed);
+    const BodyHooks hooks = HooksOf(placed, flight);
     PLUMB_RETURN_IF_ERROR(parts_->step->StartBody(block.blob.data(), chunks, longest, hooks));
+    if (!flight.measured.empty()) {
+      PLUMB_RETURN_IF_ERROR(
+          measures_->StartCopy(flight.half, static_cast<int>(flight.measured.size())));
+    }
     PLUMB_RETURN_IF_ERROR(reuse_->Keep(&placed));
     PLUMB_RETURN_IF_ERROR(RunHead(chunks, hooks, &flight));
     PLUMB_RETURN_IF_ERROR(
@@ -256,6 +270,7 @@ absl::StatusOr<std::vector<std::vector<LogitOutcome>>> CudaForward::Finish(Engin
   flights_.pop_front();
   Block& block = blocks_[flight.block];
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaEventSynchronize(block.done.get()), "an engine step"));
+  PLUMB_RETURN_IF_ERROR(ReadMeasured(flight));
   const auto* read = block.outcomes.as<cuda::SampleOutcome>();
   const auto* list = block.lists.as<cuda::ProbableToken>();
   for (const Wanted& run : flight.wanted) {
@@ -285,8 +300,11 @@ absl::Status CudaForward::Capture(int layer, const void* qkv, const std::vector<
   const cuda::ModelDims& dims = parts_->step_options.dims;
   const int64_t row_bytes = int64_t{dims.qkv_dim()} * DtypeBytes(parts_->step_options.dtype);
   for (const Placed& p : placed) {
+    if (!p.run->prompt) continue;
     const auto it = p.sequence->captures().find(layer);
-    if (!p.run->prompt || it == p.sequence->captures().end()) continue;
+    const bool captured = it != p.sequence->captures().end();
+    const bool measured = p.measured_on_host && p.sequence->measures()->count(layer) > 0;
+    if (!captured && !measured) continue;
     const int64_t bytes = static_cast<int64_t>(p.run->tokens.size()) * row_bytes;
     if (captured_rows_.bytes() < bytes) {
       PLUMB_ASSIGN_OR_RETURN(captured_rows_, PinnedBuffer::Create(bytes, "captured rows"));
@@ -296,7 +314,8 @@ absl::Status CudaForward::Capture(int layer, const void* qkv, const std::vector<
                         static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream()),
         "capturing a layer"));
     PLUMB_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(stream()), "capturing a layer"));
-    KeepCapture(p, captured_rows_.data(), &it->second);
+    if (captured) KeepCapture(p, captured_rows_.data(), &it->second);
+    if (measured) MeasureOnHost(p, captured_rows_.data(), &p.sequence->measures()->at(layer));
   }
   return absl::OkStatus();
 }

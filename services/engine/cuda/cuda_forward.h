@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "services/engine/cuda/cuda_sequence.h"
 #include "services/engine/cuda/cuda_weights.h"
 #include "services/engine/cuda/logit_rows.h"
+#include "services/engine/cuda/measure_space.h"
 #include "services/engine/cuda/model_step.h"
 #include "services/engine/cuda/plan_tables.h"
 #include "services/engine/cuda/prefix_store.h"
@@ -81,10 +83,18 @@ class CudaForward : public Forward {
     size_t index;  // of the run in the caller's
     std::vector<LogitTask> tasks;
   };
+  // A prompt that a step measures: slot i of the step's half of the space is of its measured[i].
+  struct Measured {
+    int run = 0;  // on the device
+    int64_t tokens = 0;
+    std::shared_ptr<std::map<int, MeasuredLayer>> layers;
+  };
   struct Flight {
     int block = 0;
     int tasks = 0;
-    int lists = 0;      // of most probable tokens, in the order of their tasks
+    int lists = 0;  // of most probable tokens, in the order of their tasks
+    int half = 0;   // of the measure space, if anything is measured
+    std::vector<Measured> measured;
     Outcomes outcomes;  // where the host has read the row already, or what to fill in
     std::vector<Wanted> wanted;
   };
@@ -92,10 +102,13 @@ class CudaForward : public Forward {
   explicit CudaForward(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
   absl::Status CheckRoom(int64_t rows, size_t runs) const;
   void Fill(const std::vector<Placed>& placed, int chunks, Block* block, Flight* flight) const;
-  BodyHooks HooksOf(const std::vector<Placed>& placed);
+  BodyHooks HooksOf(const std::vector<Placed>& placed, const Flight& flight);
   absl::Status RunHead(int chunks, const BodyHooks& hooks, Flight* flight);
   absl::Status Capture(int layer, const void* qkv, const std::vector<Placed>& placed);
   void KeepCapture(const Placed& placed, const char* rows, CapturedLayer* captured) const;
+  absl::Status TakeMeasured(std::vector<Placed>* placed, Flight* flight);
+  void MeasureOnHost(const Placed& placed, const char* rows, MeasuredLayer* measured) const;
+  absl::Status ReadMeasured(const Flight& flight);
 
   std::unique_ptr<Parts> parts_;
   std::unique_ptr<LogitRows> logit_rows_;
@@ -105,6 +118,7 @@ class CudaForward : public Forward {
   std::deque<Flight> flights_;
   std::function<void(StepPart finished)> on_part_;
   PinnedBuffer captured_rows_;
+  std::unique_ptr<MeasureSpace> measures_;
 };
 
 }  // namespace plumbline

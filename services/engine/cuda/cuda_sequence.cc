@@ -14,6 +14,9 @@ CudaSequence::CudaSequence(const SequenceRequest& request, std::shared_ptr<const
       jitter_seed_(request.jitter_seed) {
   if (shares) shared_ = SharedStatesOf(request);
   for (LayerIndex layer : request.capture_layers) captures_[layer.value()].layer = layer;
+  if (request.measure_layers.empty()) return;
+  measures_ = std::make_shared<std::map<int, MeasuredLayer>>();
+  for (LayerIndex layer : request.measure_layers) (*measures_)[layer.value()].layer = layer;
 }
 
 int64_t CudaSequence::kv_bytes() const {
@@ -32,6 +35,14 @@ std::vector<CapturedLayer> CudaSequence::TakeCaptures() {
   for (auto& [layer, captured] : captures_) captures.push_back(std::move(captured));
   captures_.clear();
   return captures;
+}
+
+std::vector<MeasuredLayer> CudaSequence::TakeMeasures() {
+  std::vector<MeasuredLayer> measures;
+  if (measures_ == nullptr) return measures;
+  for (auto& [layer, measured] : *measures_) measures.push_back(std::move(measured));
+  measures_.reset();
+  return measures;
 }
 
 }  // namespace plumbline

@@ -30,6 +30,7 @@ class CudaSequence : public SequenceState {
   int64_t kv_elements() const override;
   int64_t kv_elements_quantized() const override { return plan_->QuantizedElements(tokens_); }
   std::vector<CapturedLayer> TakeCaptures() override;
+  std::vector<MeasuredLayer> TakeMeasures() override;
   void Accepted(int64_t rows) override { tokens_ += rows; }
 
   // Takes slot and pages, before its first run; the first positions are those of `stem` if not
@@ -44,6 +45,8 @@ class CudaSequence : public SequenceState {
 
   // Layers whose prompt rows are wanted, and where they go.
   std::map<int, CapturedLayer>& captures() { return captures_; }
+  // Layers whose prompt rows are measured; a step under way may outlive the sequence. Null: none.
+  const std::shared_ptr<std::map<int, MeasuredLayer>>& measures() const { return measures_; }
 
  private:
   const std::shared_ptr<const DevicePlan> plan_;
@@ -54,6 +57,7 @@ class CudaSequence : public SequenceState {
   int64_t tokens_ = 0;  // positions whose keys and values count in the result
   std::unique_ptr<CacheSpace::Place> place_;
   std::map<int, CapturedLayer> captures_;
+  std::shared_ptr<std::map<int, MeasuredLayer>> measures_;
 };
 
 }  // namespace plumbline

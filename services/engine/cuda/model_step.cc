@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/channel_stats.h"
 #include "kernels/cuda/cublaslt_loader.h"
 #include "kernels/cuda/feed.h"
 #include "kernels/cuda/kv_write.h"
@@ -129,6 +130,7 @@ cuda::StepTables ModelStep::Tables(int chunks) const {
   tables.row_run = reinterpret_cast<const int32_t*>(table(layout.row_run));
   tables.row_position = reinterpret_cast<const int32_t*>(table(layout.row_position));
   tables.runs = reinterpret_cast<const cuda::Run*>(table(layout.run_table));
+  tables.measured = reinterpret_cast<const cuda::MeasuredRuns*>(table(layout.measured));
   tables.pages = sources_.pages;
   tables.raw_pages = sources_.raw_pages;
   tables.plan_rules = sources_.plan_rules;
@@ -152,16 +154,18 @@ absl::Status ModelStep::StartBody(const void* blob, int chunks, int64_t longest,
                                  cudaMemcpyHostToDevice, stream_),
                  "uploading a step"));
   if (hooks.any()) return LaunchBody(chunks, context, hooks);
-  PLUMB_ASSIGN_OR_RETURN(const cudaGraphExec_t graph, Graph(chunks, context));
+  PLUMB_ASSIGN_OR_RETURN(const cudaGraphExec_t graph, Graph(chunks, context, hooks.measure_out));
   return CudaStatus(cudaGraphLaunch(graph, stream_), "replaying a step");
 }
 
-absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context) {
-  const auto key = std::make_pair(chunks, context);
+absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context, char* measure_out) {
+  const auto key = std::make_tuple(chunks, context, measure_out != nullptr);
   if (const auto it = graphs_.find(key); it != graphs_.end()) return it->second;
   PLUMB_RETURN_IF_ERROR(CudaStatus(
       cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a step"));
-  const absl::Status launched = LaunchBody(chunks, context, BodyHooks());
+  BodyHooks hooks;
+  hooks.measure_out = measure_out;
+  const absl::Status launched = LaunchBody(chunks, context, hooks);
   cudaGraph_t graph = nullptr;
   const absl::Status ended = CudaStatus(cudaStreamEndCapture(stream_, &graph), "recording a step");
   cudaGraphExec_t replay = nullptr;
@@ -267,6 +271,11 @@ absl::Status ModelStep::LaunchBlock(int layer, int64_t rows, int context,
   write.exact_values = memory_.at(places_.exact_values);
   PLUMB_RETURN_IF_ERROR(CudaStatus(cuda::LaunchKvWrite(write, stream_), "writing the cache"));
   Tell(hooks, StepPart::kKvWrite);
+  if (hooks.measure_out != nullptr) {
+    PLUMB_RETURN_IF_ERROR(
+        CudaStatus(LaunchMeasure(layer, tables, hooks.measure_out), "measuring prompts"));
+    Tell(hooks, StepPart::kMeasure);
+  }
   if (hooks.on_written) PLUMB_RETURN_IF_ERROR(hooks.on_written(layer, write.qkv));
   PLUMB_RETURN_IF_ERROR(CudaStatus(LaunchAttentionPart(layer, context, tables), "attention"));
   Tell(hooks, StepPart::kAttention);
@@ -284,6 +293,17 @@ absl::Status ModelStep::LaunchBlock(int layer, int64_t rows, int context,
       "norm"));
   Tell(hooks, StepPart::kRowOps);
   return CudaStatus(LaunchMlp(weights, rows, hooks), "the feed-forward products");
+}
+
+cudaError_t ModelStep::LaunchMeasure(int layer, const cuda::StepTables& tables, char* out) {
+  cuda::MeasureKv measure;
+  measure.dtype = options_.dtype;
+  measure.dims = options_.dims;
+  measure.layer = layer;
+  measure.step = tables;
+  measure.qkv = memory_.at(places_.qkv);
+  measure.out = out;
+  return cuda::LaunchMeasureKv(measure, stream_);
 }
 
 cudaError_t ModelStep::LaunchAttentionPart(int layer, int context, const cuda::StepTables& tables) {

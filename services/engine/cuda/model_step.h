@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -24,7 +25,7 @@
 namespace plumbline {
 
 // What the time of a step goes to.
-enum class StepPart { kProducts, kAttention, kKvWrite, kRowOps, kSampling, kParts };
+enum class StepPart { kProducts, kAttention, kKvWrite, kRowOps, kSampling, kMeasure, kParts };
 
 struct ModelStepOptions {
   cuda::ModelDims dims;
@@ -47,7 +48,7 @@ struct StepSources {
   cuda::RopeTables rope;
 };
 
-// How a body departs from the recorded one; with any of these its launches are not recorded.
+// How a body departs from the recorded one; where any() holds its launches are not recorded.
 struct BodyHooks {
   // Between the parts of a step.
   std::function<void(StepPart finished)> on_part;
@@ -57,6 +58,9 @@ struct BodyHooks {
   // When hidden, [rows, hidden], holds the inputs of block `layer` (of the number of layers: the
   // outputs of the last) of the rows that took part so far; those that join here are to be filled.
   std::function<absl::Status(int layer, void* hidden)> on_inputs;
+  // Where runs that the step's block lists are measured to, the same in every step; null: none are.
+  // Recorded apart, so that other steps do not pay for it.
+  char* measure_out = nullptr;
   // [layers + 1]: how many of the first rows take part in each block, and in the head; empty = all.
   std::vector<int64_t> rows_of_layer;
 
@@ -108,10 +112,11 @@ class ModelStep {
   absl::Status LaunchInputs(int layer, int64_t before, int64_t rows, const BodyHooks& hooks);
   absl::Status LaunchBlock(int layer, int64_t rows, int context, const cuda::StepTables& tables,
                            const BodyHooks& hooks);
+  cudaError_t LaunchMeasure(int layer, const cuda::StepTables& tables, char* out);
   cudaError_t LaunchAttentionPart(int layer, int context, const cuda::StepTables& tables);
   cudaError_t LaunchMlp(const WeightLayout::Layer& layer, int64_t rows, const BodyHooks& hooks);
   cudaError_t Multiply(Product product, const void* x, int64_t weight, void* y) const;
-  absl::StatusOr<cudaGraphExec_t> Graph(int chunks, int context);
+  absl::StatusOr<cudaGraphExec_t> Graph(int chunks, int context, char* measure_out);
   cuda::StepTables Tables(int chunks) const;
   char* Rows(int64_t place, int64_t row, int64_t width) const {
     return memory_.at(place + row * width * DtypeBytes(options_.dtype));
@@ -125,7 +130,7 @@ class ModelStep {
   DeviceBuffer memory_;
   cublasLtHandle_t cublas_ = nullptr;
   std::array<std::unique_ptr<cuda::Linear>, kProductCount> products_;
-  std::map<std::pair<int, int>, cudaGraphExec_t> graphs_;  // by chunks and context
+  std::map<std::tuple<int, int, bool>, cudaGraphExec_t> graphs_;  // by chunks, context, measured
 };
 
 }  // namespace plumbline

@@ -37,6 +37,7 @@ struct Placed {
   const PrefixStore::Entry* stem_states = nullptr;  // of the skipped rows, for `saved`
   std::unique_ptr<PrefixStore::Entry> saved;        // states that are kept for others
   std::unique_ptr<PrefixStore::Entry> saved_stem;   // those of the first tokens, likewise
+  bool measured_on_host = false;  // the device has no room for its statistics in this step
   int64_t rows() const { return static_cast<int64_t>(run->tokens.size()) - skipped; }
 };
 

@@ -15,6 +15,7 @@ StepLayout::StepLayout(const StepLimits& limits, int chunks)
   run_table = carver.Take(runs * int64_t{sizeof(cuda::Run)});
   task_row = carver.Take(rows * int64_t{sizeof(int32_t)});
   tasks = carver.Take(rows * int64_t{sizeof(cuda::SampleTask)});
+  measured = carver.Take(int64_t{sizeof(cuda::MeasuredRuns)} + runs * int64_t{sizeof(int32_t)});
   bytes = carver.total();
 }
 
@@ -26,6 +27,7 @@ StepBlob::StepBlob(const StepLayout& layout, void* memory)
   std::fill_n(runs(), layout.runs, cuda::Run{});
   std::fill_n(task_row(), layout.rows, -1);
   std::fill_n(tasks(), layout.rows, cuda::SampleTask{});
+  *measured() = cuda::MeasuredRuns{};
 }
 
 }  // namespace plumbline

@@ -24,11 +24,11 @@ struct StepLayout {
   StepLayout(const StepLimits& limits, int chunks);
 
   int rows, runs;
-  int64_t source, row_run, row_position, run_table, task_row, tasks;
+  int64_t source, row_run, row_position, run_table, task_row, tasks, measured;
   int64_t bytes;
 };
 
-// The host's view of one block, cleared to "no token, no run, no task".
+// The host's view of one block, cleared to "no token, no run, no task, nothing measured".
 class StepBlob {
  public:
   StepBlob(const StepLayout& layout, void* memory);
@@ -40,6 +40,8 @@ class StepBlob {
   cuda::Run* runs() { return At<cuda::Run>(layout_.run_table); }
   int32_t* task_row() { return At<int32_t>(layout_.task_row); }
   cuda::SampleTask* tasks() { return At<cuda::SampleTask>(layout_.tasks); }
+  // Which runs are measured; room for all runs in the list behind it.
+  cuda::MeasuredRuns* measured() { return At<cuda::MeasuredRuns>(layout_.measured); }
 
  private:
   template <typename T>

@@ -26,6 +26,7 @@ class FakeState : public SequenceState {
   void Accepted(int64_t rows) override { accepted_ += rows; }
   int64_t kv_elements_quantized() const override { return 0; }
   std::vector<CapturedLayer> TakeCaptures() override { return {}; }
+  std::vector<MeasuredLayer> TakeMeasures() override { return {}; }
 
   std::vector<int32_t> tokens;
   int32_t fed = 0;  // what the last run chose

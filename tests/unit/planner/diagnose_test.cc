@@ -49,6 +49,39 @@ TEST(Diagnose, OutlierAsSafetyIsNamedAndRepairedAtTheCriticalLayer) {
   EXPECT_TRUE(report.headline().sentence().find("Do not ship") == 0);
 }
 
+TEST(Diagnose, EveryLayersKeysAreMeasuredAndTheMostSensitiveOnesKeptRaw) {
+  const World world = ConcentratedWorld(0.05);
+  const StudyContext context = MakeContext(world, DiagnoseOf(), 120, 30);
+  auto run = RunStudy(world, context);
+  ASSERT_THAT(run, IsOk());
+  std::vector<v1::CaptureTask> tasks;
+  for (const std::unique_ptr<Stage>& stage : StagesOf(context.study)) {
+    auto needs = stage->Needs(context, run->report, run->results);
+    ASSERT_THAT(needs, IsOk());
+    tasks.insert(tasks.end(), needs->captures.begin(), needs->captures.end());
+  }
+  ASSERT_EQ(tasks.size(), 2u);
+  EXPECT_THAT(tasks[0].layers(), ::testing::ElementsAre(7));
+  EXPECT_EQ(tasks[0].statistics_layers_size(), static_cast<int>(world.layers) - 1);
+  EXPECT_THAT(tasks[0].statistics_layers(), ::testing::Not(::testing::Contains(7)));
+  EXPECT_EQ(tasks[1].layers_size(), static_cast<int>(world.layers));
+  EXPECT_EQ(tasks[1].statistics_layers_size(), 0);
+  const v1::ChannelAblation& channels = run->report.channels();
+  EXPECT_EQ(channels.capture_id(), tasks[0].capture_id());
+  ASSERT_EQ(channels.key_outliers_size(), static_cast<int>(world.layers));
+  const uint32_t count = world.kv_heads * world.head_dim;
+  for (uint32_t layer = 0; layer < world.layers; ++layer) {
+    const v1::KeyOutliers& outliers = channels.key_outliers(static_cast<int>(layer));
+    EXPECT_EQ(outliers.layer(), layer);
+    EXPECT_EQ(outliers.largest_channel(), 5u);
+    EXPECT_EQ(outliers.largest(), 10.0 * (layer + 1));
+    // The others grow by 0.001 a channel; without 5 and 70 the middle ones are at most two further.
+    EXPECT_NEAR(outliers.median() / (layer + 1), 1 + 0.001 * (count / 2.0 + 0.5), 0.0021);
+    EXPECT_DOUBLE_EQ(outliers.largest_over_median(), outliers.largest() / outliers.median());
+    EXPECT_THAT(outliers.outlier_channels(), ::testing::ElementsAre(5, 70));
+  }
+}
+
 TEST(Diagnose, OutlierCrushesSafetyIsNamedAndRepairedByGroups) {
   World world = ConcentratedWorld(/*per_channel_removes=*/0.98);
   const StudyRun run = Diagnose(world);

@@ -211,13 +211,20 @@ absl::StatusOr<v1::GetStatsResponse> FakePeers::CaptureStats(const v1::GetStatsR
   }
   v1::GetStatsResponse response;
   response.set_capture_digest(Sha256Hex(found->second.SerializeAsString()));
-  for (uint32_t layer : found->second.layers()) {
+  const v1::CaptureTask& task = found->second;
+  std::vector<uint32_t> layers(task.layers().begin(), task.layers().end());
+  layers.insert(layers.end(), task.statistics_layers().begin(), task.statistics_layers().end());
+  const auto& asked = request.layers();
+  for (uint32_t layer : layers) {
+    if (!asked.empty() && std::find(asked.begin(), asked.end(), layer) == asked.end()) continue;
     v1::LayerStats* stats = response.add_layers();
     stats->set_layer(layer);
     stats->set_outlier_threshold(9);
     for (uint32_t c = 0; c < world_.kv_heads * world_.head_dim; ++c) {
       const bool outlier = world_.outliers.contains(c);
-      stats->mutable_keys()->add_absmax(outlier ? 10.0f : 1.0f + 0.001f * static_cast<float>(c));
+      const float size = outlier ? 10.0f : 1.0f + 0.001f * static_cast<float>(c);
+      stats->mutable_keys()->add_absmax(size);
+      stats->add_key_prompt_absmax_mean(size * static_cast<float>(layer + 1));
       if (outlier) stats->add_outlier_channels(c);
     }
   }

@@ -367,6 +367,34 @@ TEST(ChartTest, LayersOfBothLayerChartsStandAtTheSamePlaces) {
   }
 }
 
+TEST(ChartTest, KeyOutliersOfEveryLayerAreShownAndTabled) {
+  v1::Report report = SampleReport();
+  EXPECT_EQ(KeyOutlierChart(report), "");
+  EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false), Not(HasSubstr("largest over median")));
+  for (uint32_t layer = 0; layer < 6; ++layer) {
+    v1::KeyOutliers* keys = report.mutable_channels()->add_key_outliers();
+    keys->set_layer(layer);
+    keys->set_largest_channel(30 + layer);
+    keys->set_largest(12.5);
+    if (layer == 5) continue;  // a median of zero has no ratio
+    keys->set_median(2.5 / (layer + 1));
+    keys->set_largest_over_median(5 * (layer + 1));
+  }
+  report.mutable_channels()->set_layer(4);
+  report.mutable_channels()->mutable_key_outliers(1)->add_outlier_channels(31);
+  const std::string chart = KeyOutlierChart(report);
+  EXPECT_EQ(TickPlaces(chart), TickPlaces(FlipsByLayerChart(report)));
+  EXPECT_EQ(Count(chart, "class=\"bar-critical\""), 1u);
+  EXPECT_THAT(chart, HasSubstr("layer 4: channel 34 at 12.5, median 0.5"));
+  const std::vector<Table> tables = ReportTables(report);
+  const Table* table = Find(tables, "key_outliers");
+  ASSERT_NE(table, nullptr);
+  ASSERT_EQ(table->rows.size(), 6u);
+  EXPECT_EQ(table->rows[1], (std::vector<std::string>{"1", "12.5", "1.25", "10", "31", "31"}));
+  EXPECT_EQ(table->rows[5][3], "not defined");
+  EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false), HasSubstr("Key outliers in figures"));
+}
+
 TEST(FirstScreenTest, TellsTheJudgesAgreement) {
   v1::Report report = SampleReport();
   report.mutable_judge_card()->set_judge("keyword");

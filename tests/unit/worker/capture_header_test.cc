@@ -23,6 +23,8 @@ absl::StatusOr<v1::CaptureHeader> HeaderOf(const RopeScaling& scaling) {
   v1::CaptureTask task;
   task.set_capture_id("cap");
   task.add_layers(7);
+  task.add_statistics_layers(2);
+  task.add_statistics_layers(5);
   task.add_prompts();
   return CaptureHeaderOf(task, entry);
 }
@@ -33,6 +35,7 @@ TEST(CaptureHeaderTest, CarriesTheShapeAndTheRotation) {
   EXPECT_EQ(header.num_kv_heads(), 2u);
   EXPECT_EQ(header.prompts(), 1u);
   EXPECT_THAT(header.layers(), ElementsAre(7u));
+  EXPECT_THAT(header.statistics_layers(), ElementsAre(2u, 5u));
   // theta^(-2i / head_dim)
   EXPECT_THAT(header.rope_inverse_frequency(), ElementsAre(1, DoubleNear(0.01, 1e-9)));
 }
