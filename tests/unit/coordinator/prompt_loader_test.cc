@@ -116,6 +116,25 @@ TEST_F(PromptLoaderTest, ALinkBelowTheRootThatPointsOutOfItIsNotASetOfItsOwn) {
   EXPECT_THAT(Load("linked"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("linked")));
 }
 
+TEST_F(PromptLoaderTest, ARawStudyTakesPromptsOfOneTurnAlone) {
+  v1::Study study;
+  study.mutable_decoding()->set_raw(true);
+  v1::PromptSetRef* set = study.add_prompt_sets();
+  set->set_name("talk");
+  v1::Prompt* prompt = set->add_inline_prompts();
+  prompt->set_id("long-talk");
+  for (const v1::Role role : {v1::ROLE_USER, v1::ROLE_ASSISTANT, v1::ROLE_USER}) {
+    v1::ChatTurn* turn = prompt->add_turns();
+    turn->set_role(role);
+    turn->set_text("words");
+  }
+  EXPECT_THAT(PromptLoader(root_).Load(study),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("'long-talk'"), HasSubstr("3 turns"))));
+  prompt->mutable_turns()->DeleteSubrange(0, 2);
+  EXPECT_THAT(PromptLoader(root_).Load(study), IsOk());
+}
+
 TEST_F(PromptLoaderTest, ASampleIsTheSameEachTimeAndSaysThatItIsOne) {
   v1::Study study;
   study.add_prompt_sets()->set_name("garden");
