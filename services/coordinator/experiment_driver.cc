@@ -273,7 +273,11 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& r
                       absl::StrCat("stage ", stage.name(), " lost the result of cell ", cell.key));
     }
   }
-  if (const absl::Status status = SomethingRan(); !status.ok()) return StopFor(record, status);
+  // Nothing holds without a baseline; what else could not be measured the planner tells in its
+  // place.
+  if (record.stage_index == 0) {
+    if (const absl::Status status = SomethingRan(); !status.ok()) return StopFor(record, status);
+  }
   v1::Report report = report_;
   if (absl::Status status = stage.Conclude(context_, results_, *deps_.peers, &report);
       !status.ok()) {
