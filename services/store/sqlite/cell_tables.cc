@@ -120,6 +120,19 @@ absl::StatusOr<std::vector<StageCount>> SqliteStore::CountStages(const std::stri
   return counts;
 }
 
+// From the last: cells are handed out from the first.
+absl::StatusOr<bool> SqliteStore::StageHasWork(const std::string& experiment_id, int stage_index) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  Query query(db_.get(),
+              "SELECT 1 FROM experiment_cells m JOIN cells c ON c.cell_key = m.cell_key WHERE "
+              "m.experiment_id = ?1 AND m.stage_index = ?2 AND c.state < 2 "
+              "ORDER BY m.position DESC LIMIT 1",
+              experiment_id, stage_index);
+  const bool work = query.Next();
+  PLUMB_RETURN_IF_ERROR(query.status());
+  return work;
+}
+
 absl::StatusOr<std::vector<FinishedCell>> SqliteStore::FinishedCells(
     const std::string& experiment_id, int stage_index) {
   std::lock_guard<std::mutex> guard(mutex_);

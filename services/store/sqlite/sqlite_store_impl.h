@@ -40,6 +40,7 @@ class SqliteStore final : public Store {
   absl::Status AddCells(const std::string& experiment_id, int stage_index, const std::string& stage,
                         const std::vector<CellMember>& members) override;
   absl::StatusOr<std::vector<StageCount>> CountStages(const std::string& experiment_id) override;
+  absl::StatusOr<bool> StageHasWork(const std::string& experiment_id, int stage_index) override;
   absl::StatusOr<std::vector<FinishedCell>> FinishedCells(const std::string& experiment_id,
                                                           int stage_index) override;
   absl::StatusOr<std::vector<ResultRow>> ListResults(const std::string& experiment_id,
