@@ -149,10 +149,17 @@ def follow(process, log, ports_file):
     return ready, stages, end, samples, experiment
 
 
+def reach(args):
+    """How plumb finds the study: a coordinator that runs, or a data folder of its own."""
+    if args.coordinator:
+        return ["--coordinator", args.coordinator]
+    return ["--data", os.path.join(args.out, "data")]
+
+
 def measure(args):
     os.makedirs(args.out, exist_ok=True)
-    data = os.path.join(args.out, "data")
-    command = [os.path.join(args.bin, "plumb"), *args.plumb, "--data", data]
+    ports = args.ports or os.path.join(args.out, "data/run/worker-0.ports")
+    command = [os.path.join(args.bin, "plumb"), *args.plumb, *reach(args)]
     started = time.monotonic()
     with open(os.path.join(args.out, "log.txt"), "w", encoding="utf-8") as log:
         process = subprocess.Popen(
@@ -162,7 +169,7 @@ def measure(args):
         reader = threading.Thread(target=lambda: lines.extend(process.stdout))
         reader.start()
         ready, stages, end, samples, experiment = follow(
-            process, log, os.path.join(data, "run/worker-0.ports")
+            process, log, ports
         )
         reader.join()
         log.writelines(lines)
@@ -185,15 +192,15 @@ def measure(args):
 
 
 def keep_files(args, experiment):
-    plumb, data = os.path.join(args.bin, "plumb"), os.path.join(args.out, "data")
+    plumb = os.path.join(args.bin, "plumb")
     report = os.path.join(args.out, "report.json")
     subprocess.run(
-        [plumb, "report", experiment, "--canonical", "--out", report, "--data", data],
+        [plumb, "report", experiment, "--canonical", "--out", report, *reach(args)],
         check=True,
         stdout=subprocess.DEVNULL,
     )
     with open(os.path.join(args.out, "results.jsonl"), "wb") as file:
-        subprocess.run([plumb, "results", experiment, "--data", data], check=True, stdout=file)
+        subprocess.run([plumb, "results", experiment, *reach(args)], check=True, stdout=file)
 
 
 def show(outcome):
@@ -219,6 +226,8 @@ def main():
     )
     parser.add_argument("--bin", required=True, help="folder of plumb and the services' binaries")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--coordinator", help="HOST:PORT of a running cluster, instead of one of its own")
+    parser.add_argument("--ports", help="with --coordinator: the worker's port file, for its metrics")
     parser.add_argument("plumb", nargs="+", help="plumb's command and flags, behind --")
     args = parser.parse_args()
     outcome = measure(args)
