@@ -248,24 +248,22 @@ TEST(SchedulerTest, PromptsThatFitTheChunkRideAlongAndMuchIdleRoomEndsTheWait) {
 }
 
 TEST(SchedulerTest, RowsThatAHeldStemSavesOpenNoChunk) {
-  SchedulerOptions options = Options(/*max_running=*/16, /*pool=*/1000, /*wave=*/64);
-  options.chunk_rows = 16;
   for (const bool held : {false, true}) {
-    Scheduler scheduler(options, nullptr, [&](const std::string& key) {
+    Scheduler scheduler(ChunkOptions(), nullptr, [&](const std::string& key) {
       EXPECT_EQ(key, "stem");
       return held;
     });
-    for (uint64_t id = 0; id < 13; ++id) ASSERT_OK(scheduler.Add(Need(id, 1)));
-    EXPECT_EQ(scheduler.NextStep().size(), 13u);
+    for (uint64_t id = 0; id < 61; ++id) ASSERT_OK(scheduler.Add(Need(id, 1)));
+    EXPECT_EQ(scheduler.NextStep().size(), 61u);
     for (uint64_t id = 100; id < 102; ++id) {
-      SequenceNeed need = Need(id, 6);
+      SequenceNeed need = Need(id, 20);
       need.stem_key = "stem";
-      need.stem_rows = 4;
+      need.stem_rows = 18;
       ASSERT_OK(scheduler.Add(need));
     }
-    // 13 rows and 2 of the first prompt fit one chunk; all of both would leave a second one almost
+    // 61 rows and 2 of the first prompt fit one chunk; all of both would leave a second one almost
     // empty.
-    EXPECT_EQ(scheduler.NextStep().size(), held ? 14u : 13u);
+    EXPECT_EQ(scheduler.NextStep().size(), held ? 62u : 61u);
   }
 }
 
