@@ -211,8 +211,7 @@ absl::Status LeaseManager::Grant(const LeaseRecord& lease, v1::SyncResponse* res
 }
 
 absl::Status LeaseManager::GrantCells(const v1::SyncRequest& request, absl::Time now,
-                                      int* free_cells, bool* studies,
-                                      v1::SyncResponse* response) {
+                                      int* free_cells, bool* studies, v1::SyncResponse* response) {
   PLUMB_ASSIGN_OR_RETURN(const CellQueue::Picked picked,
                          queue_.Pick(request.capabilities(), *free_cells, now));
   const std::vector<std::string>& keys = picked.keys;

@@ -104,8 +104,8 @@ class Database {
   std::unordered_map<std::string, sqlite3_stmt*> idle_;  // prepared and not in use
 };
 
-// While it lives, commits do not wait for the disk: the next one that does takes them along. Outside
-// of transactions.
+// While it lives, commits do not wait for the disk: the next one that does takes them along.
+// Outside of transactions.
 class WithoutSync {
  public:
   explicit WithoutSync(Database* db);
