@@ -20,10 +20,11 @@ struct Candidates {
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> CellQueue::Pick(const v1::WorkerCapabilities& capabilities,
-                                                         int max_cells, absl::Time now) const {
-  std::vector<std::string> picked;
-  if (max_cells <= 0) return picked;
+absl::StatusOr<CellQueue::Picked> CellQueue::Pick(const v1::WorkerCapabilities& capabilities,
+                                                  int max_cells, absl::Time now) const {
+  Picked out;
+  std::vector<std::string>& picked = out.keys;
+  if (max_cells <= 0) return out;
   const std::string& numerics = capabilities.numerics().id();
   PLUMB_ASSIGN_OR_RETURN(const std::vector<ExperimentRecord> experiments,
                          store_->ActiveExperiments());
@@ -34,6 +35,7 @@ absl::StatusOr<std::vector<std::string>> CellQueue::Pick(const v1::WorkerCapabil
     const std::string& model = experiment.model.model_digest();
     if (!experiment.bound || experiment.numerics.id() != numerics) continue;
     if (!HasModel(capabilities, model)) continue;
+    out.studies = true;
     const int sharing = std::max(1, directory_->CountWorkers(model, numerics));
     workers = std::max(workers, sharing);
     Candidates queue;
@@ -59,7 +61,7 @@ absl::StatusOr<std::vector<std::string>> CellQueue::Pick(const v1::WorkerCapabil
     }
     if (queue->next == queue->cells.size()) queues.erase(queue);
   }
-  return picked;
+  return out;
 }
 
 }  // namespace plumbline

@@ -16,12 +16,17 @@ namespace plumbline {
 // Stateless beyond its pointers; thread safe.
 class CellQueue {
  public:
+  struct Picked {
+    std::vector<std::string> keys;
+    bool studies = false;  // some study that is under way may need the worker any moment
+  };
+
   CellQueue(Store* store, const ModelDirectory* directory) : store_(store), directory_(directory) {}
 
   // At most `max_cells` keys. Experiments with fewer cells under lease come first. When little is
   // left, a worker gets its share of it, so that the others are not idle.
-  absl::StatusOr<std::vector<std::string>> Pick(const v1::WorkerCapabilities& capabilities,
-                                                int max_cells, absl::Time now) const;
+  absl::StatusOr<Picked> Pick(const v1::WorkerCapabilities& capabilities, int max_cells,
+                              absl::Time now) const;
 
  private:
   Store* const store_;

@@ -189,6 +189,13 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& recor
 }
 
 absl::StatusOr<StepOutcome> ExperimentDriver::WaitOrConclude(const ExperimentRecord& record) {
+  const bool all_well =
+      needs_.captures.empty() && deps_.pump->health().ok() &&
+      deps_.directory->CountWorkers(record.model.model_digest(), record.numerics.id()) > 0;
+  if (all_well) {
+    PLUMB_ASSIGN_OR_RETURN(const bool work, deps_.store->StageHasWork(id_, record.stage_index));
+    if (work) return SetState(record, v1::EXPERIMENT_STATE_RUNNING, "");
+  }
   PLUMB_ASSIGN_OR_RETURN(const std::vector<StageCount> counts, deps_.store->CountStages(id_));
   StageCount count;
   for (const StageCount& stage : counts) {

@@ -112,16 +112,19 @@ absl::StatusOr<v1::SyncResponse> LeaseManager::Sync(const v1::SyncRequest& reque
 
   v1::SyncResponse response;
   int free_cells = static_cast<int>(std::min<uint32_t>(request.free_cells(), 1 << 20));
+  bool studies = false;
   PLUMB_RETURN_IF_ERROR(Reconcile(request, now, &response, &free_cells));
   if (!request.draining()) {
     PLUMB_RETURN_IF_ERROR(GrantCapture(request, now, &free_cells, &response));
-    PLUMB_RETURN_IF_ERROR(GrantCells(request, now, &free_cells, &response));
+    PLUMB_RETURN_IF_ERROR(GrantCells(request, now, &free_cells, &studies, &response));
     PLUMB_RETURN_IF_ERROR(GrantAudits(request, now, &free_cells, &response));
   }
   // A third of the life of a lease: two calls in a row may get lost. A worker with room asks
   // sooner.
   absl::Duration again = options_.lease_ttl / 3;
-  if (free_cells > 0 && !request.draining()) again = std::min(again, options_.idle_call_again);
+  if (free_cells > 0 && !request.draining()) {
+    again = std::min(again, studies ? options_.study_call_again : options_.idle_call_again);
+  }
   SetDuration(again, response.mutable_call_again_within());
   SetDuration(options_.lease_ttl, response.mutable_lease_ttl());
   return response;
@@ -208,9 +211,11 @@ absl::Status LeaseManager::Grant(const LeaseRecord& lease, v1::SyncResponse* res
 }
 
 absl::Status LeaseManager::GrantCells(const v1::SyncRequest& request, absl::Time now,
-                                      int* free_cells, v1::SyncResponse* response) {
-  PLUMB_ASSIGN_OR_RETURN(const std::vector<std::string> keys,
+                                      int* free_cells, bool* studies, v1::SyncResponse* response) {
+  PLUMB_ASSIGN_OR_RETURN(const CellQueue::Picked picked,
                          queue_.Pick(request.capabilities(), *free_cells, now));
+  const std::vector<std::string>& keys = picked.keys;
+  *studies = picked.studies;
   const auto size = static_cast<size_t>(std::max(1, options_.cells_per_lease));
   for (size_t begin = 0; begin < keys.size(); begin += size) {
     LeaseRecord lease = NewLease(request, now);

@@ -31,6 +31,8 @@ struct LeaseOptions {
   int max_resends = 8;           // a lease that its worker never lists expires after so many Syncs
   absl::Duration retry_backoff = absl::Seconds(1);  // doubles with each failure of a cell
   absl::Duration idle_call_again = absl::Milliseconds(500);
+  // While a study is under way: between two of its stages a worker has nothing to do.
+  absl::Duration study_call_again = absl::Milliseconds(60);
 };
 
 // Thread safe.
@@ -65,7 +67,7 @@ class LeaseManager {
   absl::Status Resend(const LeaseRecord& lease, absl::Time now, v1::SyncResponse* response,
                       int* free_cells);
   absl::Status GrantCells(const v1::SyncRequest& request, absl::Time now, int* free_cells,
-                          v1::SyncResponse* response);
+                          bool* studies, v1::SyncResponse* response);
   absl::Status GrantAudits(const v1::SyncRequest& request, absl::Time now, int* free_cells,
                            v1::SyncResponse* response);
   absl::Status GrantCapture(const v1::SyncRequest& request, absl::Time now, int* free_cells,

@@ -13,7 +13,20 @@ namespace {
 void Scores(const float* query, const float* keys, int64_t count, int64_t stride, int32_t head_dim,
             std::vector<double>* scores) {
   const double scale = 1 / std::sqrt(static_cast<double>(head_dim));
-  for (int64_t s = 0; s < count; ++s) {
+  // Several rows side by side: each sum's order is its own, and none waits for the one before.
+  constexpr int64_t kRows = 8;
+  int64_t s = 0;
+  for (; s + kRows <= count; s += kRows) {
+    double sums[kRows] = {};
+    for (int32_t d = 0; d < head_dim; ++d) {
+      const double value = query[d];
+      for (int64_t i = 0; i < kRows; ++i) {
+        sums[i] += value * static_cast<double>(keys[(s + i) * stride + d]);
+      }
+    }
+    for (int64_t i = 0; i < kRows; ++i) (*scores)[static_cast<size_t>(s + i)] = sums[i] * scale;
+  }
+  for (; s < count; ++s) {
     double sum = 0;
     for (int32_t d = 0; d < head_dim; ++d) {
       sum += static_cast<double>(query[d]) * static_cast<double>(keys[s * stride + d]);

@@ -16,7 +16,7 @@
 namespace plumbline {
 namespace {
 
-constexpr unsigned kMaxThreads = 4;
+constexpr unsigned kMaxThreads = 16;
 
 std::vector<float> Floats(const std::string& bytes) {
   std::vector<float> values(bytes.size() / sizeof(float));

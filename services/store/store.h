@@ -62,6 +62,9 @@ class Store {
                                 const std::string& stage,
                                 const std::vector<CellMember>& members) = 0;
   virtual absl::StatusOr<std::vector<StageCount>> CountStages(const std::string& experiment_id) = 0;
+  // Whether some cell of the stage has neither a result nor been set aside. Quick while there is
+  // one among the last; counting is not.
+  virtual absl::StatusOr<bool> StageHasWork(const std::string& experiment_id, int stage_index) = 0;
   // Finished cells of one stage, each once, by key.
   virtual absl::StatusOr<std::vector<FinishedCell>> FinishedCells(const std::string& experiment_id,
                                                                   int stage_index) = 0;

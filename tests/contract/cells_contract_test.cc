@@ -34,6 +34,59 @@ TEST_P(StoreContract, ACellOfTwoConditionsIsHandedOutOnceAndListedTwice) {
   EXPECT_THAT(rows, SizeIs(2));
 }
 
+TEST_P(StoreContract, AStageHasWorkUntilItsLastCellHasAResult) {
+  const std::string id = Create("a");
+  const auto has_work = [&](int stage) {
+    const absl::StatusOr<bool> work = store_->StageHasWork(id, stage);
+    EXPECT_OK(work.status());
+    return work.ok() && *work;
+  };
+  EXPECT_FALSE(has_work(0));
+  AddCells(id, {"k1", "k2"});
+  EXPECT_TRUE(has_work(0));
+  EXPECT_FALSE(has_work(1));
+  ASSERT_OK(store_->GrantLease(Lease("l1", {"k1", "k2"})));
+  Put("w1", "k2");
+  EXPECT_TRUE(has_work(0)) << "k1 is under lease";
+  WorkFailure failure;
+  failure.max_attempts = 1;
+  ASSERT_OK(store_->EndLease("l1", failure));
+  EXPECT_FALSE(has_work(0)) << "k1 is set aside";
+}
+
+TEST_P(StoreContract, CountsOfConcludedStagesStayTrue) {
+  const std::string id = Create("a");
+  AddCells(id, {"k1", "k2"});
+  ASSERT_OK(store_->GrantLease(Lease("l1", {"k2"})));
+  WorkFailure failure;
+  failure.max_attempts = 1;
+  ASSERT_OK(store_->EndLease("l1", failure));
+  Put("w1", "k1");
+  ASSERT_OK(store_->PutVerdicts({Verdict("k1")}, false));
+  ASSERT_OK(store_->ConcludeStage(id, 0, v1::Report(), "next", At(2)));
+  ASSERT_OK(store_->AddCells(id, 1, "next", {Member("k1", "again"), Member("k3")}));
+  for (const bool first : {true, false}) {
+    ASSERT_OK_AND_ASSIGN(const auto counts, store_->CountStages(id));
+    ASSERT_THAT(counts, SizeIs(2)) << first;
+    EXPECT_EQ(counts[0].total, 2u);
+    EXPECT_EQ(counts[0].finished, 2u);
+    EXPECT_EQ(counts[0].poisoned, 1u);
+    EXPECT_EQ(counts[1].total, 2u);
+    EXPECT_EQ(counts[1].stored, 1u);
+  }
+  Put("w1", "k3");
+  Put("w2", "k2");  // late, after it was set aside
+  ASSERT_OK_AND_ASSIGN(auto counts, store_->CountStages(id));
+  EXPECT_EQ(counts[0].poisoned, 0u);
+  EXPECT_EQ(counts[0].stored, 2u);
+  EXPECT_EQ(counts[1].stored, 2u);
+  ASSERT_OK(store_->CancelExperiment(id, At(3)));
+  ASSERT_OK(store_->PurgeExperiment(id).status());
+  ASSERT_EQ(Create("a"), id);
+  ASSERT_OK_AND_ASSIGN(counts, store_->CountStages(id));
+  EXPECT_THAT(counts, IsEmpty());
+}
+
 TEST_P(StoreContract, OnlyOpenCellsOfTheRightModelAndClassAreHandedOut) {
   const std::string id = Create("a");
   AddCells(id, {"k1", "k2", "k3"});

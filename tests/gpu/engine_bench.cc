@@ -2,8 +2,9 @@
 // device: tokens a second, what a step's time goes to, and its floor (the same products alone, and
 // the bytes of keys and values over the measured copy bandwidth).
 //
-//   gpu_engine_bench [--layers N] [--running N,N] [--new N] [--prompt N] [--plans fp|mixed]
-//                    [--stem N] [--first-top N] ...
+//   gpu_engine_bench [--shape llama-3.1-8b|llama-3.2-1b|qwen2.5-7b] [--layers N] [--running N,N]
+//                    [--chunk N] [--new N] [--prompt N] [--plans PLAN;PLAN/PLAN] [--stem N]
+//                    [--first-top N] [--ablation PROMPTS] [--sweep PROMPTS,PROMPTS] [--widths N,N]
 //   gpu_engine_bench --measure ROUNDS ...     what statistics of prompts cost (measure_layers)
 //
 // Prints one JSON object a line.
@@ -36,7 +37,9 @@ double Seconds(Clock::time_point since) {
 }
 
 struct Settings {
-  int layers = 32, prompt = 64, answer = 256;
+  std::string shape = "llama-3.1-8b";
+  int layers = 0;  // 0 = the shape's
+  int prompt = 64, answer = 256;
   std::vector<int> running = {256, 512};
   std::vector<std::string> plans = {"*:fp"};
   std::vector<int> chunks = {0};  // 0 = 256 up to 256 running, else 512
@@ -44,6 +47,8 @@ struct Settings {
   int stem = 0;                   // first tokens that all prompts have in common
   int first_top = 0;              // most probable first tokens listed of every answer
   int measure = 0;                // rounds with and without statistics of all prompts; 0 = none
+  std::vector<int> sweeps;        // prompts of sweeps over `widths` formats
+  std::vector<int> widths = {7};
 };
 
 void Check(const absl::Status& status) {
@@ -53,10 +58,10 @@ void Check(const absl::Status& status) {
 }
 void Check(cudaError_t error) { Check(CudaStatus(error, "bench")); }
 
-ModelConfig Llama8B(int layers) {
+ModelConfig ShapeOf(const Settings& settings) {
   ModelConfig config;
   config.family = "llama";
-  config.num_layers = layers;
+  config.num_layers = 32;
   config.num_heads = 32;
   config.num_kv_heads = 8;
   config.head_dim = 128;
@@ -65,6 +70,27 @@ ModelConfig Llama8B(int layers) {
   config.vocab_size = 128256;
   config.max_context = 131072;
   config.rope_theta = 500000;
+  if (settings.shape == "llama-3.2-1b") {
+    config.num_layers = 16;
+    config.head_dim = 64;
+    config.hidden_size = 2048;
+    config.intermediate_size = 8192;
+    config.tied_embeddings = true;
+  } else if (settings.shape == "qwen2.5-7b") {
+    config.family = "qwen2";
+    config.qkv_bias = true;
+    config.num_layers = 28;
+    config.num_heads = 28;
+    config.num_kv_heads = 4;
+    config.hidden_size = 3584;
+    config.intermediate_size = 18944;
+    config.vocab_size = 152064;
+    config.max_context = 32768;
+    config.rope_theta = 1000000;
+  } else if (settings.shape != "llama-3.1-8b") {
+    Check(absl::InvalidArgumentError(absl::StrCat("no shape '", settings.shape, "'")));
+  }
+  if (settings.layers > 0) config.num_layers = settings.layers;
   return config;
 }
 
@@ -244,10 +270,11 @@ void Ablation(const Settings& settings, int running, Engine* engine) {
     for (const char* held : {"first", "again"}) {
       std::mt19937 random(11);
       uint64_t id = 0;
+      const int layers = engine->shape().num_layers;
       for (int prompt = 0; prompt < settings.ablation; ++prompt) {
         std::vector<int32_t> tokens(settings.prompt);
         for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 128000);
-        for (int layer = 0; layer < settings.layers; ++layer) {
+        for (int layer = 0; layer < layers; ++layer) {
           SequenceRequest request;
           request.id = ++id;
           request.prompt_tokens = tokens;
@@ -322,12 +349,50 @@ void Measure(Settings settings, int running, CudaForward* forward, Engine* engin
   }
 }
 
+// Every prompt under every one of the first `widths` formats of a sweep, to full length.
+void Sweep(const Settings& settings, int running, Engine* engine) {
+  constexpr const char* kFormats[] = {"fp",
+                                      "int8.asym.token",
+                                      "int6.asym.token",
+                                      "int5.asym.token",
+                                      "int4.asym.token",
+                                      "int3.asym.token",
+                                      "int2.asym.token"};
+  for (const int prompts : settings.sweeps) {
+    for (const int widths : settings.widths) {
+      std::mt19937 random(13);
+      uint64_t id = 0;
+      for (int prompt = 0; prompt < prompts; ++prompt) {
+        std::vector<int32_t> tokens(settings.prompt);
+        for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 128000);
+        for (int width = 0; width < std::min<int>(widths, std::size(kFormats)); ++width) {
+          SequenceRequest request;
+          request.id = ++id;
+          request.prompt_tokens = tokens;
+          request.layers = LayersOf(absl::StrCat("*:", kFormats[width]), engine->shape());
+          request.max_new_tokens = settings.answer;
+          Check(engine->Submit(std::move(request)));
+        }
+      }
+      const auto start = Clock::now();
+      const int64_t tokens = StepAll(engine);
+      const double seconds = Seconds(start);
+      std::printf(
+          "{\"sweep\": %d, \"widths\": %d, \"running\": %d, \"cells\": %llu, \"answer\": %d, "
+          "\"seconds\": %.3f, \"tokens_per_s\": %.0f, \"seconds_per_cell\": %.6f}\n",
+          prompts, widths, running, static_cast<unsigned long long>(id), settings.answer, seconds,
+          static_cast<double>(tokens) / seconds, seconds / static_cast<double>(id));
+      std::fflush(stdout);
+    }
+  }
+}
+
 void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   EngineOptions options;
   options.dtype = ComputeDtype::kBf16;
   options.max_running = running;
   options.prefix_cache_bytes = settings.measure > 0 ? 0 : int64_t{3} << 30;
-  const ModelConfig config = Llama8B(settings.layers);
+  const ModelConfig config = ShapeOf(settings);
   const int64_t token_bytes =
       int64_t{4} * config.num_kv_heads * config.head_dim * config.num_layers;
   options.kv_pool_bytes = running * (settings.prompt + settings.answer + 32) * token_bytes;
@@ -343,9 +408,16 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   const int rows = cuda.chunk_rows;
   const int chunks = (running + rows - 1) / rows;
   const double products = ProductsAlone(*forward, rows) * chunks;
-  std::printf("{\"numerics\": \"%s\"}\n", engine->numerics_class().c_str());
-  if (settings.ablation > 0) return Ablation(settings, running, engine.get());
-  if (settings.measure > 0) return Measure(settings, running, forward, engine.get());
+  std::printf(
+      "{\"shape\": \"%s\", \"running\": %d, \"chunk\": %d, \"products_ms\": %.3f, "
+      "\"kv_ms_per_position\": %.6f, \"numerics\": \"%s\"}\n",
+      settings.shape.c_str(), running, rows, products,
+      running * 4.0 * config.num_kv_heads * config.head_dim * config.num_layers / bandwidth * 1e3,
+      engine->numerics_class().c_str());
+  if (!settings.sweeps.empty()) Sweep(settings, running, engine.get());
+  if (settings.ablation > 0) Ablation(settings, running, engine.get());
+  if (settings.measure > 0) Measure(settings, running, forward, engine.get());
+  if (!settings.sweeps.empty() || settings.ablation > 0 || settings.measure > 0) return;
   std::vector<std::vector<std::string>> mixes;
   for (const std::string& plan : settings.plans) mixes.push_back(absl::StrSplit(plan, ';'));
   Submit(settings, {"*:fp"}, 8, engine.get());  // records graphs, wakes the clocks
@@ -425,6 +497,9 @@ int main(int argc, char** argv) {
     if (name == "--stem") settings.stem = values.at(0);
     if (name == "--first-top") settings.first_top = values.at(0);
     if (name == "--measure") settings.measure = values.at(0);
+    if (name == "--sweep") settings.sweeps = values;
+    if (name == "--widths") settings.widths = values;
+    if (name == "--shape") settings.shape = argv[i + 1];
     if (name == "--chunk") settings.chunks = values;
     // Mixes apart by '/', the plans of one by ';'.
     if (name == "--plans") settings.plans = absl::StrSplit(argv[i + 1], '/');

@@ -69,6 +69,10 @@ class ForwardingStore : public Store {
     PLUMB_RETURN_IF_ERROR(BeforeWrite());
     return inner_->AddCells(experiment_id, stage_index, stage, members);
   }
+  absl::StatusOr<bool> StageHasWork(const std::string& experiment_id, int stage_index) override {
+    PLUMB_RETURN_IF_ERROR(BeforeRead());
+    return inner_->StageHasWork(experiment_id, stage_index);
+  }
   absl::StatusOr<std::vector<StageCount>> CountStages(const std::string& experiment_id) override {
     PLUMB_RETURN_IF_ERROR(BeforeRead());
     return inner_->CountStages(experiment_id);

@@ -62,22 +62,36 @@ int64_t Scheduler::ComputedRows(const SequenceNeed& need) const {
 
 // How many prompt rows the next step takes: what fills the chunks that it opens. Where nothing
 // does, or only little of what waits, prompts wait, unless a quarter of the sequences' room lies
-// idle: that is as much waste as empty rows.
-int64_t Scheduler::PromptRows() const {
+// idle, or what lay idle step by step while they waited comes to an eighth of the rows that they
+// would leave empty. (A batch of full-length answers would else end with a whole answer's length
+// for the few that were left over.)
+int64_t Scheduler::PromptRows() {
   const int64_t chunk = options_.chunk_rows;
   if (chunk == 0) return options_.wave_rows;
   const int64_t decoding = static_cast<int64_t>(running_.size());
   const int64_t used = (decoding + chunk - 1) / chunk;
   int64_t rows = 0, best = 0, computed = 0, sequences = decoding, bytes = reserved_bytes_;
+  int64_t left_empty = 0;
   for (const SequenceNeed& need : waiting_) {
     bytes += need.kv_bytes;
-    if (++sequences > options_.max_running || bytes > options_.kv_pool_bytes) break;
+    if (sequences == options_.max_running || bytes > options_.kv_pool_bytes) break;
     if (rows > 0 && rows + need.prompt_rows > options_.wave_rows) break;
+    ++sequences;
     rows += need.prompt_rows;
     computed += ComputedRows(need);
     const int64_t opened = (decoding + computed + chunk - 1) / chunk - used;
     const int64_t empty = (used + opened) * chunk - decoding - computed;
+    left_empty = empty;
     if (opened == 0 || 8 * empty <= opened * chunk) best = rows;
+  }
+  if (best > 0 || rows == 0) {
+    idle_rows_ = 0;
+  } else {
+    idle_rows_ += sequences - decoding;
+    if (8 * idle_rows_ >= left_empty) {
+      idle_rows_ = 0;
+      return rows;
+    }
   }
   const bool idle = 4 * (options_.max_running - decoding) >= options_.max_running;
   return idle && 2 * best < rows ? rows : best;

@@ -29,7 +29,7 @@ struct SchedulerOptions {
   int64_t kv_pool_bytes = 0;
   int64_t wave_rows = 512;  // prompt rows that one step takes
   // A device that computes whole chunks of rows, used or not; 0 = rows cost what they are. Prompts
-  // then wait for a step that they fill well, as long as few sequences' room lies idle.
+  // then wait for a step that they fill well, as long as little of the sequences' room lies idle.
   int64_t chunk_rows = 0;
 };
 
@@ -82,7 +82,7 @@ class Scheduler {
   };
 
   bool Fits(const SequenceNeed& need, int64_t wave_rows, int64_t limit) const;
-  int64_t PromptRows() const;
+  int64_t PromptRows();
   int64_t ComputedRows(const SequenceNeed& need) const;
   Waiting::iterator Leader(Waiting::iterator candidate);
   bool Waits(const SequenceNeed& need, const Leading& leading) const;
@@ -99,6 +99,7 @@ class Scheduler {
   std::set<uint64_t> ids_;
   Leading led_;  // whose leaders have run
   int64_t reserved_bytes_ = 0;
+  int64_t idle_rows_ = 0;  // of sequences that could run, since the last prompt was let in
 };
 
 }  // namespace plumbline

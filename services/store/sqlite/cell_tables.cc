@@ -77,6 +77,13 @@ absl::Status SqliteStore::AddCells(const std::string& experiment_id, int stage_i
 
 absl::StatusOr<std::vector<StageCount>> SqliteStore::CountStages(const std::string& experiment_id) {
   std::lock_guard<std::mutex> guard(mutex_);
+  int64_t open_stage = 0;
+  {
+    Query stage(db_.get(), "SELECT stage_index FROM experiments WHERE id = ?1", experiment_id);
+    if (stage.Next()) open_stage = stage.Int(0);
+    PLUMB_RETURN_IF_ERROR(stage.status());
+  }
+  ConcludedCounts& concluded = concluded_[experiment_id];
   Query query(
       db_.get(),
       "SELECT stage_index, MIN(stage), COUNT(*), "
@@ -88,10 +95,11 @@ absl::StatusOr<std::vector<StageCount>> SqliteStore::CountStages(const std::stri
       "FROM experiments e JOIN experiment_cells m ON m.experiment_id = e.id "
       "JOIN cells c ON c.cell_key = m.cell_key LEFT JOIN verdicts v ON v.cell_key = m.cell_key "
       "AND v.judge = e.judge AND v.judge_version = e.judge_version WHERE e.id = ?1 "
+      "AND m.stage_index >= ?2 "
       "GROUP BY m.stage_index, m.cell_key) AS one_row_a_cell GROUP BY stage_index "
       "ORDER BY stage_index",
-      experiment_id);
-  std::vector<StageCount> counts;
+      experiment_id, concluded.stages);
+  std::vector<StageCount> counts = concluded.counts;
   while (query.Next()) {
     StageCount count;
     count.stage_index = static_cast<int>(query.Int(0));
@@ -104,7 +112,25 @@ absl::StatusOr<std::vector<StageCount>> SqliteStore::CountStages(const std::stri
     counts.push_back(std::move(count));
   }
   PLUMB_RETURN_IF_ERROR(query.status());
+  concluded.stages = open_stage;
+  concluded.counts.clear();
+  for (const StageCount& count : counts) {
+    if (count.stage_index < open_stage) concluded.counts.push_back(count);
+  }
   return counts;
+}
+
+// From the last: cells are handed out from the first.
+absl::StatusOr<bool> SqliteStore::StageHasWork(const std::string& experiment_id, int stage_index) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  Query query(db_.get(),
+              "SELECT 1 FROM experiment_cells m JOIN cells c ON c.cell_key = m.cell_key WHERE "
+              "m.experiment_id = ?1 AND m.stage_index = ?2 AND c.state < 2 "
+              "ORDER BY m.position DESC LIMIT 1",
+              experiment_id, stage_index);
+  const bool work = query.Next();
+  PLUMB_RETURN_IF_ERROR(query.status());
+  return work;
 }
 
 absl::StatusOr<std::vector<FinishedCell>> SqliteStore::FinishedCells(

@@ -129,6 +129,7 @@ absl::Status Database::Configure(const SqliteOptions& options) {
   // secure_delete overwrites purged texts instead of leaving them in free pages.
   PLUMB_RETURN_IF_ERROR(
       RunScript("PRAGMA journal_mode=WAL; PRAGMA foreign_keys=ON; PRAGMA secure_delete=ON;"));
+  sync_to_disk_ = options.sync_to_disk;
   PLUMB_RETURN_IF_ERROR(
       RunScript(options.sync_to_disk ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF"));
   if (options.max_pages > 0) {
@@ -195,6 +196,15 @@ absl::Status Database::ErrorOf(int code) const {
     default:
       return absl::InternalError(absl::StrCat(message, " (SQLite code ", code, ")"));
   }
+}
+
+// Where a pragma fails, commits wait as before, or the next use sets it right.
+WithoutSync::WithoutSync(Database* db) : db_(db) {
+  if (db_->sync_to_disk_) (void)db_->RunScript("PRAGMA synchronous=NORMAL");
+}
+
+WithoutSync::~WithoutSync() {
+  if (db_->sync_to_disk_) (void)db_->RunScript("PRAGMA synchronous=FULL");
 }
 
 Transaction::Transaction(Database* db) : db_(db), status_(db->Run("BEGIN IMMEDIATE")) {

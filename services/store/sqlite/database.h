@@ -19,7 +19,8 @@ namespace plumbline {
 struct SqliteOptions {
   std::string path;       // ":memory:" = nothing is kept; else the folder must exist
   int64_t max_pages = 0;  // a quota in pages of 4 KiB; 0 = the disk's
-  // True: what was answered OK survives a power cut. False: only a kill of the process.
+  // True: what was answered OK survives a power cut, but for leases, which are granted anew. False:
+  // only a kill of the process.
   bool sync_to_disk = true;
 };
 
@@ -92,13 +93,28 @@ class Database {
 
  private:
   friend class Query;
+  friend class WithoutSync;
   explicit Database(std::string path) : path_(std::move(path)) {}
   absl::Status Configure(const SqliteOptions& options);
   absl::Status Migrate();
 
   std::string path_;
+  bool sync_to_disk_ = false;
   sqlite3* handle_ = nullptr;
   std::unordered_map<std::string, sqlite3_stmt*> idle_;  // prepared and not in use
+};
+
+// While it lives, commits do not wait for the disk: the next one that does takes them along.
+// Outside of transactions.
+class WithoutSync {
+ public:
+  explicit WithoutSync(Database* db);
+  ~WithoutSync();
+  WithoutSync(const WithoutSync&) = delete;
+  WithoutSync& operator=(const WithoutSync&) = delete;
+
+ private:
+  Database* const db_;
 };
 
 // BEGIN IMMEDIATE ... COMMIT; rolled back unless Commit returned OK.

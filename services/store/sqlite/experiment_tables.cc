@@ -205,6 +205,7 @@ absl::Status SqliteStore::CancelExperiment(const std::string& id, absl::Time now
 
 absl::Status SqliteStore::ResumeExperiment(const std::string& id, absl::Time now) {
   std::lock_guard<std::mutex> guard(mutex_);
+  concluded_.clear();  // cells that are set aside may belong to concluded stages too
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, ReadExperiment(id));
   if (IsActive(record.state)) return absl::OkStatus();
   if (record.state == v1::EXPERIMENT_STATE_SUCCEEDED) {

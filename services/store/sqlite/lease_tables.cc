@@ -130,6 +130,7 @@ absl::Status SqliteStore::GrantCell(const LeaseRecord& lease, const std::string&
 
 absl::Status SqliteStore::GrantLease(const LeaseRecord& lease) {
   std::lock_guard<std::mutex> guard(mutex_);
+  const WithoutSync without_sync(db_.get());
   Transaction transaction(db_.get());
   PLUMB_RETURN_IF_ERROR(transaction.status());
   PLUMB_RETURN_IF_ERROR(db_->Run(
@@ -156,6 +157,7 @@ absl::Status SqliteStore::GrantLease(const LeaseRecord& lease) {
 
 absl::Status SqliteStore::RenewLease(const std::string& lease_id, absl::Time expires, int resends) {
   std::lock_guard<std::mutex> guard(mutex_);
+  const WithoutSync without_sync(db_.get());
   return db_->Run("UPDATE leases SET expires_us = ?2, resends = ?3 WHERE lease_id = ?1", lease_id,
                   ToMicros(expires), resends);
 }

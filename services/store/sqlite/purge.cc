@@ -133,6 +133,7 @@ absl::StatusOr<PurgeOutcome> SqliteStore::PurgeTexts(const std::string& id) {
 
 absl::StatusOr<PurgeOutcome> SqliteStore::PurgeExperiment(const std::string& id) {
   std::lock_guard<std::mutex> guard(mutex_);
+  concluded_.clear();
   PurgeOutcome outcome;
   {
     Transaction transaction(db_.get());

@@ -61,11 +61,13 @@ absl::StatusOr<PutResultOutcome> SqliteStore::PutResult(const std::string& worke
                                                         const NewResult& result, absl::Time now) {
   const std::string& key = result.result.cell_key();
   {
-    Query query(db_.get(), "SELECT 1 FROM cells WHERE cell_key = ?1", key);
+    Query query(db_.get(), "SELECT state FROM cells WHERE cell_key = ?1", key);
     if (!query.Next()) {
       PLUMB_RETURN_IF_ERROR(query.status());
       return PutResultOutcome{PutOutcome::kUnknownCell, ""};
     }
+    // A late result: concluded stages may have counted the cell as set aside.
+    if (query.Int(0) == static_cast<int>(WorkState::kPoisoned)) concluded_.clear();
   }
   bool stored = false;
   std::string stored_digest;

@@ -1,6 +1,7 @@
 // The class behind OpenSqliteStore; its methods are defined in the files of their tables.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -39,6 +40,7 @@ class SqliteStore final : public Store {
   absl::Status AddCells(const std::string& experiment_id, int stage_index, const std::string& stage,
                         const std::vector<CellMember>& members) override;
   absl::StatusOr<std::vector<StageCount>> CountStages(const std::string& experiment_id) override;
+  absl::StatusOr<bool> StageHasWork(const std::string& experiment_id, int stage_index) override;
   absl::StatusOr<std::vector<FinishedCell>> FinishedCells(const std::string& experiment_id,
                                                           int stage_index) override;
   absl::StatusOr<std::vector<ResultRow>> ListResults(const std::string& experiment_id,
@@ -137,9 +139,17 @@ class SqliteStore final : public Store {
   absl::Status RemoveAnswers(const std::string& id);
   absl::Status ReopenPurgedCell(const std::string& cell_key);
 
+  // Of an experiment's first stages, which are concluded: they change no more, and counting their
+  // cells again for each report of a few others would take longer than running those.
+  struct ConcludedCounts {
+    int64_t stages = 0;
+    std::vector<StageCount> counts;
+  };
+
   const std::unique_ptr<LockFile> lock_;
   std::mutex mutex_;
-  const std::unique_ptr<Database> db_;  // guarded by mutex_
+  const std::unique_ptr<Database> db_;                // guarded by mutex_
+  std::map<std::string, ConcludedCounts> concluded_;  // guarded by mutex_; by experiment
 };
 
 inline int64_t ToMicros(absl::Time time) {

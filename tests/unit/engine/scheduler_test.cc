@@ -201,21 +201,35 @@ TEST(SchedulerTest, EverySequenceIsServedUnderRandomTraffic) {
   }
 }
 
+SchedulerOptions ChunkOptions() {
+  SchedulerOptions options = Options(/*max_running=*/64, /*pool=*/1000, /*wave=*/256);
+  options.chunk_rows = 64;
+  return options;
+}
+
 TEST(SchedulerTest, PromptsWaitUntilTheyFillTheChunkThatTheyOpen) {
-  SchedulerOptions options = Options(/*max_running=*/16, /*pool=*/1000, /*wave=*/64);
-  options.chunk_rows = 16;
-  Scheduler scheduler(options);
-  for (uint64_t id = 0; id < 16; ++id) ASSERT_OK(scheduler.Add(Need(id, 4)));
-  EXPECT_EQ(scheduler.NextStep().size(), 16u);  // nothing runs yet: no one waits
-  for (uint64_t id = 100; id < 110; ++id) ASSERT_OK(scheduler.Add(Need(id, 6)));
+  Scheduler scheduler(ChunkOptions());
+  for (uint64_t id = 0; id < 64; ++id) ASSERT_OK(scheduler.Add(Need(id, 4)));
+  EXPECT_EQ(scheduler.NextStep().size(), 64u);  // nothing runs yet: no one waits
+  for (uint64_t id = 100; id < 110; ++id) ASSERT_OK(scheduler.Add(Need(id, 33)));
   ASSERT_OK(scheduler.Remove(0));
-  EXPECT_EQ(scheduler.NextStep().size(), 15u);  // one prompt would leave 11 of 16 rows empty
+  EXPECT_EQ(scheduler.NextStep().size(), 63u);  // one prompt would leave 32 of 64 rows empty
   ASSERT_OK(scheduler.Remove(1));
-  EXPECT_EQ(scheduler.NextStep().size(), 14u);
-  ASSERT_OK(scheduler.Remove(2));
-  const auto step = scheduler.NextStep();  // 13 rows and 18 of prompts: one of 32 empty
-  ASSERT_EQ(step.size(), 16u);
+  const auto step = scheduler.NextStep();  // 62 rows and 66 of prompts: none empty
+  ASSERT_EQ(step.size(), 64u);
   EXPECT_TRUE(step.back().prompt);
+}
+
+TEST(SchedulerTest, PromptsWaitNoLongerThanTheRoomThatLiesIdleIsWorth) {
+  Scheduler scheduler(ChunkOptions());
+  for (uint64_t id = 0; id < 63; ++id) ASSERT_OK(scheduler.Add(Need(id, 1)));
+  EXPECT_EQ(scheduler.NextStep().size(), 63u);
+  ASSERT_OK(scheduler.Add(Need(100, 33)));
+  for (int wait = 0; wait < 3; ++wait) EXPECT_EQ(scheduler.NextStep().size(), 63u) << wait;
+  EXPECT_EQ(scheduler.NextStep().size(), 64u);  // four idle rows: an eighth of the 32 left empty
+  ASSERT_OK(scheduler.Remove(0));
+  ASSERT_OK(scheduler.Add(Need(101, 33)));
+  EXPECT_EQ(scheduler.NextStep().size(), 63u) << "it counts anew";
 }
 
 TEST(SchedulerTest, PromptsThatFitTheChunkRideAlongAndMuchIdleRoomEndsTheWait) {
@@ -234,24 +248,22 @@ TEST(SchedulerTest, PromptsThatFitTheChunkRideAlongAndMuchIdleRoomEndsTheWait) {
 }
 
 TEST(SchedulerTest, RowsThatAHeldStemSavesOpenNoChunk) {
-  SchedulerOptions options = Options(/*max_running=*/16, /*pool=*/1000, /*wave=*/64);
-  options.chunk_rows = 16;
   for (const bool held : {false, true}) {
-    Scheduler scheduler(options, nullptr, [&](const std::string& key) {
+    Scheduler scheduler(ChunkOptions(), nullptr, [&](const std::string& key) {
       EXPECT_EQ(key, "stem");
       return held;
     });
-    for (uint64_t id = 0; id < 13; ++id) ASSERT_OK(scheduler.Add(Need(id, 1)));
-    EXPECT_EQ(scheduler.NextStep().size(), 13u);
+    for (uint64_t id = 0; id < 61; ++id) ASSERT_OK(scheduler.Add(Need(id, 1)));
+    EXPECT_EQ(scheduler.NextStep().size(), 61u);
     for (uint64_t id = 100; id < 102; ++id) {
-      SequenceNeed need = Need(id, 6);
+      SequenceNeed need = Need(id, 20);
       need.stem_key = "stem";
-      need.stem_rows = 4;
+      need.stem_rows = 18;
       ASSERT_OK(scheduler.Add(need));
     }
-    // 13 rows and 2 of the first prompt fit one chunk; all of both would leave a second one almost
+    // 61 rows and 2 of the first prompt fit one chunk; all of both would leave a second one almost
     // empty.
-    EXPECT_EQ(scheduler.NextStep().size(), held ? 14u : 13u);
+    EXPECT_EQ(scheduler.NextStep().size(), held ? 62u : 61u);
   }
 }
 
