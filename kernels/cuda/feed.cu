@@ -1,5 +1,7 @@
 #include "kernels/cuda/feed.h"
 
+#include "kernels/cuda/early_launch.cuh"
+
 namespace plumbline::cuda {
 namespace {
 
@@ -7,6 +9,7 @@ constexpr int kThreads = 256;
 
 __global__ void Feed(const int32_t* source, const int32_t* fed, int rows, int vocab,
                      int32_t* tokens) {
+  AllowNextKernel();
   const int row = blockIdx.x * kThreads + threadIdx.x;
   if (row >= rows) return;
   const int32_t from = source[row];

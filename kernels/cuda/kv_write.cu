@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/kv_write.h"
 #include "kernels/cuda/kv_write_held.cuh"
 
@@ -68,11 +69,12 @@ __device__ __forceinline__ void WriteHeldRow(const RunTensor<T>& tensor, int pos
   if (row.present) StorePack(tensor.InPage(page, position, row.channel), PackOf(row));
 }
 
-// Block (row, tensor). What does not depend on the row's run is loaded first.
+// Block (row, tensor). What the step's tables and formats say is found before the product of the
+// keys and values has ended.
 template <typename T>
 __global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
   extern __shared__ float4 shared[];
-  cudaTriggerProgrammaticLaunchCompletion();
+  AllowNextKernel();
   const int step_row = blockIdx.x;
   const bool value = blockIdx.y != 0;
   const int head_dim = args.dims.head_dim;
@@ -80,17 +82,23 @@ __global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
   const int channel = threadIdx.x * Pack<T>::kSize;
   const int run_index = args.step.row_run[step_row];
   const int position = args.step.row_position[step_row];
-  if (run_index < 0) return;
-  Pack<T> pack = {};
   HeldAngles<T> angles = {};
+  Run run;
+  TensorRule rule;
+  if (run_index >= 0) {
+    if (channel < channels && !value) {
+      LoadAngles(AnglesOf(args.rope, head_dim, position), channel, head_dim, &angles);
+    }
+    run = args.step.runs[run_index];
+    rule = RuleOf(args, run, value);
+  }
+  AwaitEarlierKernels();
+  if (run_index < 0 || args.layer < run.start_layer) return;
+  Pack<T> pack = {};
   if (channel < channels) {
     pack = LoadPack(static_cast<const T*>(args.qkv) + int64_t{step_row} * args.dims.qkv_dim() +
                     args.dims.q_dim() + (value ? channels : 0) + channel);
-    if (!value) LoadAngles(AnglesOf(args.rope, head_dim, position), channel, head_dim, &angles);
   }
-  const Run run = args.step.runs[run_index];
-  if (args.layer < run.start_layer) return;
-  const TensorRule rule = RuleOf(args, run, value);
   const RunTensor<T> tensor{args, run, rule, value};
   const SetScratch s = CarveScratch(reinterpret_cast<float*>(shared), channels, 1, false);
   const GroupFit fit = rule.fp ? GroupFit::kBlock : FitOf(rule, head_dim, Pack<T>::kSize);
@@ -131,6 +139,7 @@ __device__ void WriteRun(RunTensor<T> tensor, const SetScratch& s) {
 template <typename T>
 __global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int tile_rows) {
   extern __shared__ float4 shared[];
+  AllowNextKernel();
   const SetScratch s =
       CarveScratch(reinterpret_cast<float*>(shared), args.dims.kv_dim(), tile_rows, true);
   const int items = 2 * args.step.max_runs;
@@ -142,8 +151,7 @@ __global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int ti
       const bool value = mine % 2 != 0;
       work = HasRunWork(RunTensor<T>{args, run, RuleOf(args, run, value), value});
     }
-    // Started while WriteRows ran; what follows, and the next kernel, need its results.
-    cudaGridDependencySynchronize();
+    AwaitEarlierKernels();
     if (!__syncthreads_or(work)) continue;
     for (int t = 0; t < static_cast<int>(blockDim.x); ++t) {
       const int item = base + t * static_cast<int>(gridDim.x);
@@ -175,21 +183,10 @@ cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   if (error != cudaSuccess) return error;
   const int packs = (channels / Pack<T>::kSize + 31) / 32 * 32;
   const int row_threads = std::min(packs, kMaxRowThreads);
-  WriteRows<T><<<dim3(args.step.max_rows, 2), row_threads, row_bytes, stream>>>(args);
-  error = cudaPeekAtLastError();
+  error = LaunchEarly(WriteRows<T>, dim3(args.step.max_rows, 2), row_threads, row_bytes, stream, args);
   if (error != cudaSuccess) return error;
-  // May start before WriteRows ends: see cudaGridDependencySynchronize.
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(std::min(2 * args.step.max_runs, kRunBlocks));
-  config.blockDim = dim3(kRunThreads);
-  config.dynamicSmemBytes = run_bytes;
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, WriteRuns<T>, args, tile_rows);
+  return LaunchEarly(WriteRuns<T>, std::min(2 * args.step.max_runs, kRunBlocks), kRunThreads,
+                     run_bytes, stream, args, tile_rows);
 }
 
 }  // namespace
