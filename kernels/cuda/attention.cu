@@ -258,7 +258,16 @@ cudaError_t LaunchShape(const AttentionCall& call, cudaStream_t stream) {
   }
   const int blocks = BlocksPerRow(call.step.max_rows, call.max_context);
   const dim3 grid(call.dims.kv_heads, call.step.max_rows, blocks);
-  const cudaError_t error = LaunchEarly(kernel, grid, kAttentionThreads, kShared, stream, call);
+  cudaError_t error;
+  if constexpr (kHeadDim <= 128) {
+    error = ShareEvenly(kernel);
+    if (error != cudaSuccess) return error;
+    error = LaunchEarly(kernel, grid, kAttentionThreads, kShared, stream, call);
+  } else {
+    // Needs more shared memory than it would find beside the cache writes.
+    kernel<<<grid, kAttentionThreads, kShared, stream>>>(call);
+    error = cudaPeekAtLastError();
+  }
   if (error != cudaSuccess || blocks == 1) return error;
   const dim3 merge(call.dims.heads, call.step.max_rows);
   return LaunchEarly(MergeKernel<typename Worker::Element>, merge, kHeadDim, 0, stream, call);

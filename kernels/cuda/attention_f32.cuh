@@ -104,8 +104,7 @@ class F32Warp {
     const bool valid = position <= last_;
 #pragma unroll 4
     for (int i = 0; i < kHeadDim; i += 8) {
-      const float4 k =
-          valid ? *reinterpret_cast<const float4*>(key + i) : make_float4(0, 0, 0, 0);
+      const float4 k = valid ? *reinterpret_cast<const float4*>(key + i) : make_float4(0, 0, 0, 0);
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
         const float4 q = *reinterpret_cast<const float4*>(query + c * kHeadDim + i);

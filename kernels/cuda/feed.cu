@@ -1,6 +1,5 @@
-#include "kernels/cuda/feed.h"
-
 #include "kernels/cuda/early_launch.cuh"
+#include "kernels/cuda/feed.h"
 
 namespace plumbline::cuda {
 namespace {

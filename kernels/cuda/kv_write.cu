@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kMaxRowThreads = 1024;
 constexpr int kRunThreads = 256;
-constexpr int kRunBlocks = 528;
+constexpr int kRunBlocks = 264;  // two a multiprocessor find room at once
 constexpr int64_t kMaxSharedBytes = 227 * 1024;
 constexpr int kMaxTileRows = 8;
 
@@ -69,8 +69,7 @@ __device__ __forceinline__ void WriteHeldRow(const RunTensor<T>& tensor, int pos
   if (row.present) StorePack(tensor.InPage(page, position, row.channel), PackOf(row));
 }
 
-// Block (row, tensor). What the step's tables and formats say is found before the product of the
-// keys and values has ended.
+// Block (row, tensor). What does not depend on the row's run is loaded first.
 template <typename T>
 __global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
   extern __shared__ float4 shared[];
@@ -82,23 +81,18 @@ __global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
   const int channel = threadIdx.x * Pack<T>::kSize;
   const int run_index = args.step.row_run[step_row];
   const int position = args.step.row_position[step_row];
-  HeldAngles<T> angles = {};
-  Run run;
-  TensorRule rule;
-  if (run_index >= 0) {
-    if (channel < channels && !value) {
-      LoadAngles(AnglesOf(args.rope, head_dim, position), channel, head_dim, &angles);
-    }
-    run = args.step.runs[run_index];
-    rule = RuleOf(args, run, value);
-  }
   AwaitEarlierKernels();
-  if (run_index < 0 || args.layer < run.start_layer) return;
+  if (run_index < 0) return;
   Pack<T> pack = {};
+  HeldAngles<T> angles = {};
   if (channel < channels) {
     pack = LoadPack(static_cast<const T*>(args.qkv) + int64_t{step_row} * args.dims.qkv_dim() +
                     args.dims.q_dim() + (value ? channels : 0) + channel);
+    if (!value) LoadAngles(AnglesOf(args.rope, head_dim, position), channel, head_dim, &angles);
   }
+  const Run run = args.step.runs[run_index];
+  if (args.layer < run.start_layer) return;
+  const TensorRule rule = RuleOf(args, run, value);
   const RunTensor<T> tensor{args, run, rule, value};
   const SetScratch s = CarveScratch(reinterpret_cast<float*>(shared), channels, 1, false);
   const GroupFit fit = rule.fp ? GroupFit::kBlock : FitOf(rule, head_dim, Pack<T>::kSize);
@@ -165,10 +159,11 @@ __global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int ti
 }
 
 template <typename Kernel>
-cudaError_t AllowShared(Kernel kernel, int64_t bytes) {
+cudaError_t AllowShared(Kernel* kernel, int64_t bytes) {
   if (bytes > kMaxSharedBytes) return cudaErrorInvalidValue;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(bytes));
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  return error == cudaSuccess ? ShareEvenly(kernel) : error;
 }
 
 template <typename T>
@@ -183,7 +178,8 @@ cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   if (error != cudaSuccess) return error;
   const int packs = (channels / Pack<T>::kSize + 31) / 32 * 32;
   const int row_threads = std::min(packs, kMaxRowThreads);
-  error = LaunchEarly(WriteRows<T>, dim3(args.step.max_rows, 2), row_threads, row_bytes, stream, args);
+  error =
+      LaunchEarly(WriteRows<T>, dim3(args.step.max_rows, 2), row_threads, row_bytes, stream, args);
   if (error != cudaSuccess) return error;
   return LaunchEarly(WriteRuns<T>, std::min(2 * args.step.max_runs, kRunBlocks), kRunThreads,
                      run_bytes, stream, args, tile_rows);

@@ -79,11 +79,11 @@ __device__ float Silu(float gate) { return __fdiv_rn(gate, __fadd_rn(1.0f, Exp(-
 
 __device__ float RoundedSilu(float gate, float*) { return Silu(gate); }
 
-// Silu(gate) rounded to bf16, mostly by way of the approximations of exp2 and 1 / x. In units in the
-// last place of float, of a result where they weigh most, they are off by less than 4 and 2, the
-// argument of exp2 makes up to 15 at the largest gate, and roundings here and in Silu come to 6. So
-// both round alike unless a number half way between two of bf16 is nearer than kNear: there, and for
-// larger gates, it is Silu.
+// Silu(gate) rounded to bf16, mostly by way of the approximations of exp2 and 1 / x. In units in
+// the last place of float, of a result where they weigh most, they are off by less than 4 and 2,
+// the argument of exp2 makes up to 15 at the largest gate, and roundings here and in Silu come
+// to 6. So both round alike unless a number half way between two of bf16 is nearer than kNear:
+// there, and for larger gates, it is Silu.
 __device__ float RoundedSilu(float gate, __nv_bfloat16*) {
   constexpr float kLargest = 12.0f;
   constexpr uint32_t kNear = 32;

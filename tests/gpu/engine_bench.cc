@@ -7,6 +7,8 @@
 //   gpu_engine_bench --measure ROUNDS ...     what statistics of prompts cost (measure_layers)
 //
 // Prints one JSON object a line.
+#include <cuda_profiler_api.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -378,10 +380,12 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     step_to((running * settings.prompt + cuda.wave_rows - 1) / cuda.wave_rows + 2 +
             settings.answer / 2);
     constexpr int kTimedSteps = 8;
+    Check(cudaProfilerStart());  // what kernel_profile.cc reports
     const auto graph_start = Clock::now();
     step_to(kTimedSteps);
     const double graph_ms = Seconds(graph_start) * 1e3 / kTimedSteps;
     Check(cudaStreamSynchronize(forward->stream()));
+    Check(cudaProfilerStop());
     PartTimes times(forward->stream());
     forward->set_on_part([&](StepPart part) { times.Mark(part); });
     for (int i = 0; i < kTimedSteps; ++i) {

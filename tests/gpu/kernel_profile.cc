@@ -2,9 +2,9 @@
 //
 //   CUDA_INJECTION64_PATH=.../libgpu_kernel_profile.so program ...
 //
-// CUDA loads the library and CUPTI reports every kernel, those of graphs one by one. On exit a table
-// goes to standard error, or to the file PLUMB_PROFILE: kernels by name and grid with count, time
-// and the idle time before them, then the idle time as a whole. Where the program calls
+// CUDA loads the library and CUPTI reports every kernel, those of graphs one by one. On exit a
+// table goes to standard error, or to the file PLUMB_PROFILE: kernels by name and grid with count,
+// time and the idle time before them, then the idle time as a whole. Where the program calls
 // cudaProfilerStart and cudaProfilerStop only what ran between them counts. PLUMB_PROFILE_TRACE
 // names a file for every kernel in order.
 #include <cuda.h>
@@ -126,8 +126,7 @@ void Report() {
     Sums& sum = sums[kernel.name];
     const double time = static_cast<double>(kernel.end - kernel.begin) / 1e3;
     // Less than nothing where it began while the one before still ran.
-    const double gap =
-        (static_cast<double>(kernel.begin) - static_cast<double>(busy_until)) / 1e3;
+    const double gap = (static_cast<double>(kernel.begin) - static_cast<double>(busy_until)) / 1e3;
     const uint64_t from = std::max(kernel.begin, busy_until);
     if (kernel.end > from) busy += static_cast<double>(kernel.end - from) / 1e3;
     idle += std::max(gap, 0.0);
