@@ -9,9 +9,14 @@ namespace {
 
 constexpr int kMaxRowThreads = 1024;
 constexpr int kRunThreads = 256;
-constexpr int kRunBlocks = 264;  // two a multiprocessor find room at once
 constexpr int64_t kMaxSharedBytes = 227 * 1024;
-constexpr int kMaxTileRows = 8;
+// Blocks of WriteRuns and rows that one takes at a time. In a step that is mostly generated tokens
+// they have little to do and leave room beside them, so that the attention can start.
+struct RunShape {
+  int blocks, tile_rows;
+};
+constexpr RunShape kPromptRuns = {528, 8};
+constexpr RunShape kTokenRuns = {264, 4};
 
 // A row of the step by way of shared memory. Of rows that share statistics only the noise and the
 // copies for the prompt's own attention are made here, and those that stay as they are.
@@ -170,7 +175,8 @@ template <typename T>
 cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   const int channels = args.dims.kv_dim();
   const int64_t row_bytes = SetScratchBytes(channels, 1, false);
-  int tile_rows = kMaxTileRows;
+  const RunShape runs = args.step.max_rows > args.step.max_runs ? kPromptRuns : kTokenRuns;
+  int tile_rows = runs.tile_rows;
   while (tile_rows > 1 && SetScratchBytes(channels, tile_rows, true) > kMaxSharedBytes) --tile_rows;
   const int64_t run_bytes = SetScratchBytes(channels, tile_rows, true);
   cudaError_t error = AllowShared(WriteRows<T>, row_bytes);
@@ -181,7 +187,7 @@ cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   error =
       LaunchEarly(WriteRows<T>, dim3(args.step.max_rows, 2), row_threads, row_bytes, stream, args);
   if (error != cudaSuccess) return error;
-  return LaunchEarly(WriteRuns<T>, std::min(2 * args.step.max_runs, kRunBlocks), kRunThreads,
+  return LaunchEarly(WriteRuns<T>, std::min(2 * args.step.max_runs, runs.blocks), kRunThreads,
                      run_bytes, stream, args, tile_rows);
 }
 

@@ -38,6 +38,45 @@ __device__ void StorePack(T* base, int64_t pack, const Pack<T, kCount>& value) {
   reinterpret_cast<Pack<T, kCount>*>(base)[pack] = value;
 }
 
+// Which lines the L2 gives up first: hints that change no value. Packs of 16 bytes only.
+__device__ uint64_t KeepLeast() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ uint64_t KeepMost() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+template <typename T, int kCount>
+__device__ Pack<T, kCount> LoadLastUse(const T* base, int64_t pack) {
+  if constexpr (kCount == 1) {
+    return LoadPack<T, kCount>(base, pack);
+  } else {
+    uint4 words;
+    asm volatile("ld.global.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(base + pack * kCount), "l"(KeepLeast()));
+    Pack<T, kCount> value;
+    memcpy(&value, &words, sizeof value);
+    return value;
+  }
+}
+template <typename T, int kCount>
+__device__ void StoreForNext(T* base, int64_t pack, const Pack<T, kCount>& value) {
+  if constexpr (kCount == 1) {
+    StorePack(base, pack, value);
+  } else {
+    uint4 words;
+    memcpy(&words, &value, sizeof words);
+    asm volatile(
+        "st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(base + pack * kCount),
+        "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w), "l"(KeepMost())
+        : "memory");
+  }
+}
+
 // The same on every thread of the block: lanes as a tree, then warps in order.
 __device__ float BlockSum(float x) {
   __shared__ float warp_sums[32];
@@ -195,6 +234,7 @@ __global__ void AddKernel(const T* added, int64_t packs, int period, T* x) {
   StorePack(x, i, pack);
 }
 
+// Its input is as large as half the L2 and is not read again; its output is, at once.
 template <typename T, int kCount>
 __global__ void SiluMulKernel(const T* gate_up, int packs, T* out) {
   AllowNextKernel();
@@ -202,15 +242,15 @@ __global__ void SiluMulKernel(const T* gate_up, int packs, T* out) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= packs) return;
   const int64_t row = blockIdx.y;
-  const Pack<T, kCount> gate = LoadPack<T, kCount>(gate_up, row * 2 * packs + i);
-  const Pack<T, kCount> up = LoadPack<T, kCount>(gate_up, (row * 2 + 1) * packs + i);
+  const Pack<T, kCount> gate = LoadLastUse<T, kCount>(gate_up, row * 2 * packs + i);
+  const Pack<T, kCount> up = LoadLastUse<T, kCount>(gate_up, (row * 2 + 1) * packs + i);
   Pack<T, kCount> y;
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
     const float silu = Rounded<T>(RoundedSilu(ToFloat(gate.values[k]), static_cast<T*>(nullptr)));
     y.values[k] = FromFloat<T>(__fmul_rn(silu, ToFloat(up.values[k])));
   }
-  StorePack(out, row * packs + i, y);
+  StoreForNext(out, row * packs + i, y);
 }
 
 // Threads of a block for so many packs: a function of the width alone, as it orders sums.
