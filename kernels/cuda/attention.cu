@@ -2,6 +2,7 @@
 #include "kernels/cuda/attention_bf16.cuh"
 #include "kernels/cuda/attention_f32.cuh"
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/early_launch.cuh"
 
 namespace plumbline::cuda {
 namespace {
@@ -83,8 +84,11 @@ class Block {
     const int last_split = tile_.last() / kAttentionSplit;
     int split = tile_.oldest(call_) / kAttentionSplit;
     split += (blockIdx.z + gridDim.z - split % gridDim.z) % gridDim.z;
-    if (split > last_split) return;
-    BeginSplit(split);
+    const bool works = split <= last_split;
+    if (works) FindPages(split);
+    AwaitEarlierKernels();
+    if (!works) return;
+    LoadFirstPage();
     worker_.LoadQuery(call_, tile_);
     for (; split <= last_split; split += gridDim.z) {
       for (int page = page_; page <= page_end_; page += kAttentionWarps) {
@@ -93,7 +97,10 @@ class Block {
       }
       worker_.Finish(shared_->max[warp_], shared_->total[warp_], shared_->sums[warp_][0],
                      Shared::kStride);
-      if (split + gridDim.z <= last_split) BeginSplit(split + gridDim.z);
+      if (split + gridDim.z <= last_split) {
+        FindPages(split + gridDim.z);
+        LoadFirstPage();
+      }
       __syncthreads();
       if (gridDim.z == 1) {
         MergeSplit(split == tile_.oldest(call_) / kAttentionSplit, split == last_split);
@@ -105,8 +112,8 @@ class Block {
   }
 
  private:
-  // The warp's first and last page of a split, all its page numbers, and the first page's loads.
-  __device__ void BeginSplit(int split) {
+  // The warp's first and last page of a split, and all its page numbers.
+  __device__ void FindPages(int split) {
     const int base = split * kSplitPages;
     const int oldest = max(base, tile_.oldest(call_) / kPageTokens);
     page_ = oldest + (warp_ - oldest % kAttentionWarps + kAttentionWarps) % kAttentionWarps;
@@ -114,6 +121,8 @@ class Block {
     table_base_ = base + warp_;
     const int page = table_base_ + kAttentionWarps * (threadIdx.x % 32);
     table_ = page >= page_ && page <= page_end_ ? tile_.pages[page] : 0;
+  }
+  __device__ void LoadFirstPage() {
     if (page_ <= page_end_) worker_.Prefetch(page_, Number(page_));
   }
   __device__ int Number(int page) const {
@@ -193,8 +202,12 @@ __global__ void __launch_bounds__(kAttentionThreads,
                                   Warp<kHeadDim, kCapped, false>::kBlocksPerMultiprocessor)
     AttentionKernel(const __grid_constant__ AttentionCall call) {
   extern __shared__ __align__(16) unsigned char bytes[];
+  AllowNextKernel();
   const Tile tile = FindTile(call, blockIdx.y);
-  if (tile.rows == 0) return;
+  if (tile.rows == 0) {
+    AwaitEarlierKernels();
+    return;
+  }
   auto* shared = reinterpret_cast<SplitSums<kHeadDim>*>(bytes);
   // Apart, so that rows without exact keys or values need no registers to tell.
   if (tile.exact_keys || tile.exact_values) {
@@ -207,8 +220,10 @@ __global__ void __launch_bounds__(kAttentionThreads,
 // A block a row and query head, a thread a channel: the same steps as Block::MergeSplit.
 template <typename T>
 __global__ void MergeKernel(const __grid_constant__ AttentionCall call) {
+  AllowNextKernel();
   const int head = blockIdx.x, row = blockIdx.y, channel = threadIdx.x;
   const int run_id = call.step.row_run[row];
+  AwaitEarlierKernels();
   if (run_id < 0) return;
   const Run& run = call.step.runs[run_id];
   if (call.layer < run.start_layer) return;
@@ -243,12 +258,19 @@ cudaError_t LaunchShape(const AttentionCall& call, cudaStream_t stream) {
   }
   const int blocks = BlocksPerRow(call.step.max_rows, call.max_context);
   const dim3 grid(call.dims.kv_heads, call.step.max_rows, blocks);
-  kernel<<<grid, kAttentionThreads, kShared, stream>>>(call);
-  const cudaError_t error = cudaPeekAtLastError();
+  cudaError_t error;
+  if constexpr (kHeadDim <= 128) {
+    error = ShareEvenly(kernel);
+    if (error != cudaSuccess) return error;
+    error = LaunchEarly(kernel, grid, kAttentionThreads, kShared, stream, call);
+  } else {
+    // Needs more shared memory than it would find beside the cache writes.
+    kernel<<<grid, kAttentionThreads, kShared, stream>>>(call);
+    error = cudaPeekAtLastError();
+  }
   if (error != cudaSuccess || blocks == 1) return error;
   const dim3 merge(call.dims.heads, call.step.max_rows);
-  MergeKernel<typename Worker::Element><<<merge, kHeadDim, 0, stream>>>(call);
-  return cudaPeekAtLastError();
+  return LaunchEarly(MergeKernel<typename Worker::Element>, merge, kHeadDim, 0, stream, call);
 }
 
 template <template <int, bool, bool> class Warp, int kHeadDim>

@@ -104,8 +104,7 @@ class F32Warp {
     const bool valid = position <= last_;
 #pragma unroll 4
     for (int i = 0; i < kHeadDim; i += 8) {
-      const float4 k =
-          valid ? __ldg(reinterpret_cast<const float4*>(key + i)) : make_float4(0, 0, 0, 0);
+      const float4 k = valid ? *reinterpret_cast<const float4*>(key + i) : make_float4(0, 0, 0, 0);
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
         const float4 q = *reinterpret_cast<const float4*>(query + c * kHeadDim + i);
@@ -159,7 +158,7 @@ class F32Warp {
 #pragma unroll
       for (int i = 0; i < kChunks; ++i) {
         const int channel = 4 * (lane_ + 32 * i);
-        v[i] = channel < kHeadDim ? __ldg(reinterpret_cast<const float4*>(value + channel))
+        v[i] = channel < kHeadDim ? *reinterpret_cast<const float4*>(value + channel)
                                   : make_float4(0, 0, 0, 0);
       }
 #pragma unroll

@@ -7,22 +7,25 @@
 
 namespace plumbline::cuda {
 
-// Bytes that are read once: they pass the L1 by. Zeros where not valid.
+// Bytes that are read once: they pass the L1 by. Zeros where not valid. Volatile and not .nc, so
+// that no load moves above a wait for the kernel that writes the bytes (early_launch.cuh).
 __device__ inline void LoadWords(const void* from, bool valid, uint32_t (&to)[4]) {
   to[0] = to[1] = to[2] = to[3] = 0;
   if (!valid) return;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-      : "l"(from));
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "l"(from));
 }
 __device__ inline void LoadWords(const void* from, bool valid, uint32_t (&to)[2]) {
   to[0] = to[1] = 0;
   if (!valid) return;
-  asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "l"(from));
+  asm volatile("ld.global.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+               : "=r"(to[0]), "=r"(to[1])
+               : "l"(from));
 }
 __device__ inline void LoadWords(const void* from, bool valid, uint32_t (&to)[1]) {
   to[0] = 0;
-  if (valid) asm("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(to[0]) : "l"(from));
+  if (valid) asm volatile("ld.global.L1::no_allocate.u32 %0, [%1];" : "=r"(to[0]) : "l"(from));
 }
 
 __device__ inline void MultiplyAdd(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,

@@ -1,3 +1,4 @@
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/feed.h"
 
 namespace plumbline::cuda {
@@ -7,6 +8,7 @@ constexpr int kThreads = 256;
 
 __global__ void Feed(const int32_t* source, const int32_t* fed, int rows, int vocab,
                      int32_t* tokens) {
+  AllowNextKernel();
   const int row = blockIdx.x * kThreads + threadIdx.x;
   if (row >= rows) return;
   const int32_t from = source[row];

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/kv_write.h"
 #include "kernels/cuda/kv_write_held.cuh"
 
@@ -8,9 +9,14 @@ namespace {
 
 constexpr int kMaxRowThreads = 1024;
 constexpr int kRunThreads = 256;
-constexpr int kRunBlocks = 528;
 constexpr int64_t kMaxSharedBytes = 227 * 1024;
-constexpr int kMaxTileRows = 8;
+// Blocks of WriteRuns and rows that one takes at a time. In a step that is mostly generated tokens
+// they have little to do and leave room beside them, so that the attention can start.
+struct RunShape {
+  int blocks, tile_rows;
+};
+constexpr RunShape kPromptRuns = {528, 8};
+constexpr RunShape kTokenRuns = {264, 4};
 
 // A row of the step by way of shared memory. Of rows that share statistics only the noise and the
 // copies for the prompt's own attention are made here, and those that stay as they are.
@@ -72,7 +78,7 @@ __device__ __forceinline__ void WriteHeldRow(const RunTensor<T>& tensor, int pos
 template <typename T>
 __global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
   extern __shared__ float4 shared[];
-  cudaTriggerProgrammaticLaunchCompletion();
+  AllowNextKernel();
   const int step_row = blockIdx.x;
   const bool value = blockIdx.y != 0;
   const int head_dim = args.dims.head_dim;
@@ -80,6 +86,7 @@ __global__ void __launch_bounds__(kMaxRowThreads) WriteRows(KvWrite args) {
   const int channel = threadIdx.x * Pack<T>::kSize;
   const int run_index = args.step.row_run[step_row];
   const int position = args.step.row_position[step_row];
+  AwaitEarlierKernels();
   if (run_index < 0) return;
   Pack<T> pack = {};
   HeldAngles<T> angles = {};
@@ -131,6 +138,7 @@ __device__ void WriteRun(RunTensor<T> tensor, const SetScratch& s) {
 template <typename T>
 __global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int tile_rows) {
   extern __shared__ float4 shared[];
+  AllowNextKernel();
   const SetScratch s =
       CarveScratch(reinterpret_cast<float*>(shared), args.dims.kv_dim(), tile_rows, true);
   const int items = 2 * args.step.max_runs;
@@ -142,8 +150,7 @@ __global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int ti
       const bool value = mine % 2 != 0;
       work = HasRunWork(RunTensor<T>{args, run, RuleOf(args, run, value), value});
     }
-    // Started while WriteRows ran; what follows, and the next kernel, need its results.
-    cudaGridDependencySynchronize();
+    AwaitEarlierKernels();
     if (!__syncthreads_or(work)) continue;
     for (int t = 0; t < static_cast<int>(blockDim.x); ++t) {
       const int item = base + t * static_cast<int>(gridDim.x);
@@ -157,17 +164,19 @@ __global__ void __launch_bounds__(kRunThreads, 4) WriteRuns(KvWrite args, int ti
 }
 
 template <typename Kernel>
-cudaError_t AllowShared(Kernel kernel, int64_t bytes) {
+cudaError_t AllowShared(Kernel* kernel, int64_t bytes) {
   if (bytes > kMaxSharedBytes) return cudaErrorInvalidValue;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(bytes));
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  return error == cudaSuccess ? ShareEvenly(kernel) : error;
 }
 
 template <typename T>
 cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   const int channels = args.dims.kv_dim();
   const int64_t row_bytes = SetScratchBytes(channels, 1, false);
-  int tile_rows = kMaxTileRows;
+  const RunShape runs = args.step.max_rows > args.step.max_runs ? kPromptRuns : kTokenRuns;
+  int tile_rows = runs.tile_rows;
   while (tile_rows > 1 && SetScratchBytes(channels, tile_rows, true) > kMaxSharedBytes) --tile_rows;
   const int64_t run_bytes = SetScratchBytes(channels, tile_rows, true);
   cudaError_t error = AllowShared(WriteRows<T>, row_bytes);
@@ -175,21 +184,11 @@ cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
   if (error != cudaSuccess) return error;
   const int packs = (channels / Pack<T>::kSize + 31) / 32 * 32;
   const int row_threads = std::min(packs, kMaxRowThreads);
-  WriteRows<T><<<dim3(args.step.max_rows, 2), row_threads, row_bytes, stream>>>(args);
-  error = cudaPeekAtLastError();
+  error =
+      LaunchEarly(WriteRows<T>, dim3(args.step.max_rows, 2), row_threads, row_bytes, stream, args);
   if (error != cudaSuccess) return error;
-  // May start before WriteRows ends: see cudaGridDependencySynchronize.
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(std::min(2 * args.step.max_runs, kRunBlocks));
-  config.blockDim = dim3(kRunThreads);
-  config.dynamicSmemBytes = run_bytes;
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, WriteRuns<T>, args, tile_rows);
+  return LaunchEarly(WriteRuns<T>, std::min(2 * args.step.max_runs, runs.blocks), kRunThreads,
+                     run_bytes, stream, args, tile_rows);
 }
 
 }  // namespace

@@ -185,7 +185,7 @@ class RowCheck {
   cudaError_t error_ = cudaSuccess;
 };
 
-std::vector<cublasLtMatmulAlgo_t> Proposals(const Linear::Impl& linear) {
+std::vector<cublasLtMatmulHeuristicResult_t> Proposals(const Linear::Impl& linear) {
   cublasLtMatmulPreference_t preference = nullptr;
   if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS) return {};
   std::vector<cublasLtMatmulHeuristicResult_t> results(kMostAlgorithms);
@@ -197,7 +197,7 @@ std::vector<cublasLtMatmulAlgo_t> Proposals(const Linear::Impl& linear) {
     found = 0;
   }
   cublasLtMatmulPreferenceDestroy(preference);
-  std::vector<cublasLtMatmulAlgo_t> algorithms;
+  std::vector<cublasLtMatmulHeuristicResult_t> proposals;
   for (int i = 0; i < found; ++i) {
     const cublasLtMatmulHeuristicResult_t& result = results[i];
     if (result.state != CUBLAS_STATUS_SUCCESS) continue;
@@ -206,9 +206,9 @@ std::vector<cublasLtMatmulAlgo_t> Proposals(const Linear::Impl& linear) {
         CUBLASLT_REDUCTION_SCHEME_INPLACE) {
       continue;
     }
-    algorithms.push_back(result.algo);
+    proposals.push_back(result);
   }
-  return algorithms;
+  return proposals;
 }
 
 std::string ShapeText(int rows, int in, int out) {
@@ -238,11 +238,12 @@ std::unique_ptr<Linear> Linear::Create(cublasLtHandle_t handle, Dtype dtype, int
     *error = "checking the product " + shape + ": " + cudaGetErrorString(check.error());
     return nullptr;
   }
-  const std::vector<cublasLtMatmulAlgo_t> proposals = Proposals(*impl);
-  for (const cublasLtMatmulAlgo_t& algorithm : proposals) {
-    impl->algorithm = algorithm;
+  const std::vector<cublasLtMatmulHeuristicResult_t> proposals = Proposals(*impl);
+  for (const cublasLtMatmulHeuristicResult_t& proposal : proposals) {
+    impl->algorithm = proposal.algo;
+    impl->workspace_bytes = static_cast<int64_t>(proposal.workspaceSize);
     if (!check.Passes(*impl) || skip-- > 0) continue;
-    impl->text = AlgorithmText(algorithm);
+    impl->text = AlgorithmText(proposal.algo);
     return linear;
   }
   *error = "none of " + std::to_string(proposals.size()) + " cublasLt algorithms for the product " +
@@ -258,5 +259,6 @@ cudaError_t Linear::Run(const void* x, const void* weight, void* y, void* worksp
 }
 
 const std::string& Linear::algorithm() const { return impl_->text; }
+int64_t Linear::workspace_bytes() const { return impl_->workspace_bytes; }
 
 }  // namespace plumbline::cuda

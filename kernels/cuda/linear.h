@@ -25,12 +25,15 @@ class Linear {
                                         int out, int64_t workspace_bytes, std::string* error,
                                         int skip = 0);
   // x: [rows, in], weight: [out, in], y: [rows, out], dense device arrays, 16-byte aligned;
-  // workspace: the bytes given to Create, 256-byte aligned. Recordable.
+  // workspace: workspace_bytes() of them, 256-byte aligned. Recordable: as one kernel, with some
+  // algorithms a second one or a memset of counters in the workspace before it.
   cudaError_t Run(const void* x, const void* weight, void* y, void* workspace,
                   cudaStream_t stream) const;
   // What was chosen, for the numerics class: algorithm id, tile, stages, split-K, reduction,
   // swizzle, custom option, inner shape, cluster.
   const std::string& algorithm() const;
+  // What the chosen algorithm uses, at most the bytes given to Create.
+  int64_t workspace_bytes() const;
   ~Linear();
 
   struct Impl;

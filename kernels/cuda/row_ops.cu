@@ -1,5 +1,6 @@
 #include <cuda_bf16.h>
 
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/row_ops.h"
 
 namespace plumbline::cuda {
@@ -35,6 +36,45 @@ __device__ Pack<T, kCount> LoadPack(const T* base, int64_t pack) {
 template <typename T, int kCount>
 __device__ void StorePack(T* base, int64_t pack, const Pack<T, kCount>& value) {
   reinterpret_cast<Pack<T, kCount>*>(base)[pack] = value;
+}
+
+// Which lines the L2 gives up first: hints that change no value. Packs of 16 bytes only.
+__device__ uint64_t KeepLeast() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ uint64_t KeepMost() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+template <typename T, int kCount>
+__device__ Pack<T, kCount> LoadLastUse(const T* base, int64_t pack) {
+  if constexpr (kCount == 1) {
+    return LoadPack<T, kCount>(base, pack);
+  } else {
+    uint4 words;
+    asm volatile("ld.global.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(base + pack * kCount), "l"(KeepLeast()));
+    Pack<T, kCount> value;
+    memcpy(&value, &words, sizeof value);
+    return value;
+  }
+}
+template <typename T, int kCount>
+__device__ void StoreForNext(T* base, int64_t pack, const Pack<T, kCount>& value) {
+  if constexpr (kCount == 1) {
+    StorePack(base, pack, value);
+  } else {
+    uint4 words;
+    memcpy(&words, &value, sizeof words);
+    asm volatile(
+        "st.global.L2::cache_hint.v4.u32 [%0], {%1, %2, %3, %4}, %5;" ::"l"(base + pack * kCount),
+        "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w), "l"(KeepMost())
+        : "memory");
+  }
 }
 
 // The same on every thread of the block: lanes as a tree, then warps in order.
@@ -76,10 +116,31 @@ __device__ float Exp(float x) {
 
 __device__ float Silu(float gate) { return __fdiv_rn(gate, __fadd_rn(1.0f, Exp(-gate))); }
 
+__device__ float RoundedSilu(float gate, float*) { return Silu(gate); }
+
+// Silu(gate) rounded to bf16, mostly by way of the approximations of exp2 and 1 / x. In units in
+// the last place of float, of a result where they weigh most, they are off by less than 4 and 2,
+// the argument of exp2 makes up to 15 at the largest gate, and roundings here and in Silu come
+// to 6. So both round alike unless a number half way between two of bf16 is nearer than kNear:
+// there, and for larger gates, it is Silu.
+__device__ float RoundedSilu(float gate, __nv_bfloat16*) {
+  constexpr float kLargest = 12.0f;
+  constexpr uint32_t kNear = 32;
+  float power, inverse;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(__fmul_rn(gate, -1.44269504f)));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(__fadd_rn(1.0f, power)));
+  const float silu = __fmul_rn(gate, inverse);
+  const uint32_t from_half = __float_as_uint(silu) - (0x8000u - kNear);
+  const bool unsure = (from_half & 0xffffu) <= 2 * kNear || !(fabsf(gate) <= kLargest);
+  return unsure ? Silu(gate) : silu;
+}
+
 // out[row] = source[index[row]], or zeros.
 template <typename T, int kCount>
 __global__ void GatherKernel(const T* source, const int32_t* index, int packs, T* out) {
+  AllowNextKernel();
   const int64_t row = blockIdx.x;
+  AwaitEarlierKernels();
   const int64_t from = index[row];
   for (int i = threadIdx.x; i < packs; i += blockDim.x) {
     Pack<T, kCount> pack;
@@ -105,9 +166,16 @@ template <typename T, int kCount>
 __global__ void AddNormKernel(const T* added, T* hidden, const T* weight, float eps, int width,
                               T* out) {
   constexpr int kKept = 4;
+  AllowNextKernel();
   const int packs = width / kCount;
   const int64_t row = int64_t{blockIdx.x} * packs;
-  Pack<T, kCount> kept[kKept], more[kKept];
+  Pack<T, kCount> kept[kKept], more[kKept], weights[kKept];
+#pragma unroll
+  for (int j = 0; j < kKept; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    if (i < packs) weights[j] = LoadPack<T, kCount>(weight, i);
+  }
+  AwaitEarlierKernels();
 #pragma unroll
   for (int j = 0; j < kKept; ++j) {
     const int i = threadIdx.x + j * blockDim.x;
@@ -135,8 +203,7 @@ __global__ void AddNormKernel(const T* added, T* hidden, const T* weight, float 
   }
   const float mean = __fdiv_rn(BlockSum(sum), static_cast<float>(width));
   const float inverse = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
-  const auto write = [&](int i, const Pack<T, kCount>& x) {
-    const Pack<T, kCount> w = LoadPack<T, kCount>(weight, i);
+  const auto write = [&](int i, const Pack<T, kCount>& x, const Pack<T, kCount>& w) {
     Pack<T, kCount> y;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
@@ -148,16 +215,18 @@ __global__ void AddNormKernel(const T* added, T* hidden, const T* weight, float 
 #pragma unroll
   for (int j = 0; j < kKept; ++j) {
     const int i = threadIdx.x + j * blockDim.x;
-    if (i < packs) write(i, kept[j]);
+    if (i < packs) write(i, kept[j], weights[j]);
   }
   for (int i = threadIdx.x + kKept * blockDim.x; i < packs; i += blockDim.x) {
-    write(i, LoadPack<T, kCount>(hidden, row + i));
+    write(i, LoadPack<T, kCount>(hidden, row + i), LoadPack<T, kCount>(weight, i));
   }
 }
 
 // period: packs after which `added` begins again; 0 = never.
 template <typename T, int kCount>
 __global__ void AddKernel(const T* added, int64_t packs, int period, T* x) {
+  AllowNextKernel();
+  AwaitEarlierKernels();
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i >= packs) return;
   Pack<T, kCount> pack = LoadPack<T, kCount>(x, i);
@@ -165,20 +234,23 @@ __global__ void AddKernel(const T* added, int64_t packs, int period, T* x) {
   StorePack(x, i, pack);
 }
 
+// Its input is as large as half the L2 and is not read again; its output is, at once.
 template <typename T, int kCount>
 __global__ void SiluMulKernel(const T* gate_up, int packs, T* out) {
+  AllowNextKernel();
+  AwaitEarlierKernels();
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= packs) return;
   const int64_t row = blockIdx.y;
-  const Pack<T, kCount> gate = LoadPack<T, kCount>(gate_up, row * 2 * packs + i);
-  const Pack<T, kCount> up = LoadPack<T, kCount>(gate_up, (row * 2 + 1) * packs + i);
+  const Pack<T, kCount> gate = LoadLastUse<T, kCount>(gate_up, row * 2 * packs + i);
+  const Pack<T, kCount> up = LoadLastUse<T, kCount>(gate_up, (row * 2 + 1) * packs + i);
   Pack<T, kCount> y;
 #pragma unroll
   for (int k = 0; k < kCount; ++k) {
-    const float silu = Rounded<T>(Silu(ToFloat(gate.values[k])));
+    const float silu = Rounded<T>(RoundedSilu(ToFloat(gate.values[k]), static_cast<T*>(nullptr)));
     y.values[k] = FromFloat<T>(__fmul_rn(silu, ToFloat(up.values[k])));
   }
-  StorePack(out, row * packs + i, y);
+  StoreForNext(out, row * packs + i, y);
 }
 
 // Threads of a block for so many packs: a function of the width alone, as it orders sums.
@@ -192,11 +264,9 @@ template <typename F>
 cudaError_t Dispatch(Dtype dtype, int width, F f) {
   if (dtype == Dtype::kBf16) {
     using Bf16 = __nv_bfloat16;
-    width % 8 == 0 ? f.template operator()<Bf16, 8>() : f.template operator()<Bf16, 1>();
-  } else {
-    width % 4 == 0 ? f.template operator()<float, 4>() : f.template operator()<float, 1>();
+    return width % 8 == 0 ? f.template operator()<Bf16, 8>() : f.template operator()<Bf16, 1>();
   }
-  return cudaPeekAtLastError();
+  return width % 4 == 0 ? f.template operator()<float, 4>() : f.template operator()<float, 1>();
 }
 
 template <typename T>
@@ -215,8 +285,8 @@ cudaError_t LaunchAddRepeated(Dtype dtype, const void* added, bool repeated, int
     constexpr int kThreads = 256;
     const int64_t packs = int64_t{rows} * width / kCount;
     const int blocks = static_cast<int>((packs + kThreads - 1) / kThreads);
-    AddKernel<T, kCount><<<blocks, kThreads, 0, stream>>>(As<T>(added), packs,
-                                                          repeated ? width / kCount : 0, As<T>(x));
+    return LaunchEarly(AddKernel<T, kCount>, blocks, kThreads, 0, stream, As<T>(added), packs,
+                       repeated ? width / kCount : 0, As<T>(x));
   });
 }
 
@@ -227,8 +297,8 @@ cudaError_t LaunchGather(Dtype dtype, const void* hidden, const int32_t* row_of,
   if (rows == 0) return cudaSuccess;
   return Dispatch(dtype, width, [&]<typename T, int kCount>() {
     const int packs = width / kCount;
-    GatherKernel<T, kCount>
-        <<<rows, BlockSize(packs), 0, stream>>>(As<T>(hidden), row_of, packs, As<T>(out));
+    return LaunchEarly(GatherKernel<T, kCount>, rows, BlockSize(packs), 0, stream, As<T>(hidden),
+                       row_of, packs, As<T>(out));
   });
 }
 
@@ -241,8 +311,8 @@ cudaError_t LaunchAddNorm(Dtype dtype, const void* added, void* hidden, const vo
                           float eps, int rows, int width, void* out, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   return Dispatch(dtype, width, [&]<typename T, int kCount>() {
-    AddNormKernel<T, kCount><<<rows, BlockSize(width / kCount), 0, stream>>>(
-        As<T>(added), As<T>(hidden), As<T>(weight), eps, width, As<T>(out));
+    return LaunchEarly(AddNormKernel<T, kCount>, rows, BlockSize(width / kCount), 0, stream,
+                       As<T>(added), As<T>(hidden), As<T>(weight), eps, width, As<T>(out));
   });
 }
 
@@ -263,7 +333,8 @@ cudaError_t LaunchSiluMul(Dtype dtype, const void* gate_up, int rows, int inner,
     constexpr int kThreads = 256;
     const int packs = inner / kCount;
     const dim3 grid((packs + kThreads - 1) / kThreads, rows);
-    SiluMulKernel<T, kCount><<<grid, kThreads, 0, stream>>>(As<T>(gate_up), packs, As<T>(out));
+    return LaunchEarly(SiluMulKernel<T, kCount>, grid, kThreads, 0, stream, As<T>(gate_up), packs,
+                       As<T>(out));
   });
 }
 

@@ -1,5 +1,6 @@
 #include <cuda_bf16.h>
 
+#include "kernels/cuda/early_launch.cuh"
 #include "kernels/cuda/sample.h"
 #include "kernels/cuda/sample_noise.cuh"
 
@@ -247,7 +248,9 @@ __global__ void __launch_bounds__(kThreads, 2)
     SampleKernel(const T* all_logits, int vocab, const SampleTask* tasks, SampleOutcome* outcomes,
                  int32_t* fed) {
   __shared__ Shared shared;
+  AllowNextKernel();
   const SampleTask task = tasks[blockIdx.x];
+  AwaitEarlierKernels();
   if (!task.active) return;
   const T* logits = all_logits + int64_t{blockIdx.x} * vocab;
   const bool sampled = task.choose && task.forced < 0 && task.temperature > 0;
@@ -284,12 +287,8 @@ template <typename T, int kWide>
 cudaError_t Launch(const void* logits, int rows, int vocab, const SampleTask* tasks,
                    SampleOutcome* outcomes, int32_t* fed, cudaStream_t stream) {
   const T* typed = static_cast<const T*>(logits);
-  if (vocab % kWide == 0) {
-    SampleKernel<T, kWide><<<rows, kThreads, 0, stream>>>(typed, vocab, tasks, outcomes, fed);
-  } else {
-    SampleKernel<T, 1><<<rows, kThreads, 0, stream>>>(typed, vocab, tasks, outcomes, fed);
-  }
-  return cudaPeekAtLastError();
+  const auto kernel = vocab % kWide == 0 ? SampleKernel<T, kWide> : SampleKernel<T, 1>;
+  return LaunchEarly(kernel, rows, kThreads, 0, stream, typed, vocab, tasks, outcomes, fed);
 }
 
 }  // namespace

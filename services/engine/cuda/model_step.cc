@@ -12,11 +12,14 @@
 #include "kernels/cuda/row_ops.h"
 #include "kernels/cuda/sample.h"
 #include "services/common/status_macros.h"
+#include "services/engine/cuda/step_graph.h"
 
 namespace plumbline {
 namespace {
 
 constexpr int64_t kProductWorkspace = int64_t{32} << 20;
+// A workspace no larger than this holds counters; every product of a body then has its own.
+constexpr int64_t kCounterBytes = 1024;
 constexpr int kSmallestContext = 256;
 
 // Contexts are bounded by powers of two, so that few graphs serve all.
@@ -24,6 +27,11 @@ int ContextBound(int64_t longest, int64_t max_positions) {
   int64_t bound = kSmallestContext;
   while (bound < longest) bound *= 2;
   return static_cast<int>(std::min(bound, std::max<int64_t>(longest, max_positions)));
+}
+
+int64_t CounterBytes(const ModelStepOptions& options) {
+  return int64_t{ModelStep::kBodyProducts} * options.dims.layers * options.limits.max_chunks *
+         kCounterBytes;
 }
 
 void Tell(const BodyHooks& hooks, StepPart part) {
@@ -54,6 +62,7 @@ ModelStep::Places::Places(const ModelStepOptions& options) {
   logits = carver.Take(chunk * dims.vocab * element);
   outcomes = carver.Take(rows * int64_t{sizeof(cuda::SampleOutcome)});
   product_workspace = carver.Take(kProductWorkspace);
+  product_counters = carver.Take(CounterBytes(options));
   attention_workspace = carver.Take(cuda::AttentionWorkspaceBytes(
       dims, static_cast<int>(rows), static_cast<int>(options.max_positions)));
   bytes = carver.total();
@@ -140,9 +149,15 @@ cuda::StepTables ModelStep::Tables(int chunks) const {
   return tables;
 }
 
-cudaError_t ModelStep::Multiply(Product product, const void* x, int64_t weight, void* y) const {
-  return products_[product]->Run(x, weights_->at(weight), y, memory_.at(places_.product_workspace),
-                                 stream_);
+cudaError_t ModelStep::Multiply(Product product, int place, const void* x, int64_t weight,
+                                void* y) const {
+  const cuda::Linear& linear = *products_[product];
+  void* workspace = memory_.at(places_.product_workspace);
+  if (product < kBodyProducts && linear.workspace_bytes() <= kCounterBytes) {
+    const int64_t products = int64_t{options_.dims.layers} * options_.limits.max_chunks;
+    workspace = memory_.at(places_.product_counters + (product * products + place) * kCounterBytes);
+  }
+  return linear.Run(x, weights_->at(weight), y, workspace, stream_);
 }
 
 absl::Status ModelStep::StartBody(const void* blob, int chunks, int64_t longest,
@@ -170,6 +185,10 @@ absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context, char* 
   const absl::Status ended = CudaStatus(cudaStreamEndCapture(stream_, &graph), "recording a step");
   cudaGraphExec_t replay = nullptr;
   absl::Status status = launched.ok() ? ended : launched;
+  if (status.ok()) {
+    status =
+        ClearCountersFirst(graph, memory_.at(places_.product_counters), CounterBytes(options_));
+  }
   if (status.ok()) {
     status = CudaStatus(cudaGraphInstantiate(&replay, graph, 0), "making a step's graph");
   }
@@ -247,9 +266,10 @@ absl::Status ModelStep::LaunchBlock(int layer, int64_t rows, int context,
   const WeightLayout::Layer& weights = weights_->layout.layers[layer];
   const int64_t chunk = options_.limits.chunk_rows;
   for (int64_t row = 0; row < rows; row += chunk) {
-    PLUMB_RETURN_IF_ERROR(CudaStatus(Multiply(kQkv, Rows(places_.normed, row, dims.hidden),
-                                              weights.qkv, Rows(places_.qkv, row, dims.qkv_dim())),
-                                     "query, key and value products"));
+    PLUMB_RETURN_IF_ERROR(
+        CudaStatus(Multiply(kQkv, Place(layer, row), Rows(places_.normed, row, dims.hidden),
+                            weights.qkv, Rows(places_.qkv, row, dims.qkv_dim())),
+                   "query, key and value products"));
   }
   Tell(hooks, StepPart::kProducts);
   if (weights.qkv_bias >= 0) {
@@ -280,10 +300,10 @@ absl::Status ModelStep::LaunchBlock(int layer, int64_t rows, int context,
   PLUMB_RETURN_IF_ERROR(CudaStatus(LaunchAttentionPart(layer, context, tables), "attention"));
   Tell(hooks, StepPart::kAttention);
   for (int64_t row = 0; row < rows; row += chunk) {
-    PLUMB_RETURN_IF_ERROR(
-        CudaStatus(Multiply(kAttentionOut, Rows(places_.attended, row, dims.q_dim()),
-                            weights.attention_out, Rows(places_.projected, row, dims.hidden)),
-                   "attention's output product"));
+    PLUMB_RETURN_IF_ERROR(CudaStatus(
+        Multiply(kAttentionOut, Place(layer, row), Rows(places_.attended, row, dims.q_dim()),
+                 weights.attention_out, Rows(places_.projected, row, dims.hidden)),
+        "attention's output product"));
   }
   Tell(hooks, StepPart::kProducts);
   PLUMB_RETURN_IF_ERROR(CudaStatus(
@@ -292,7 +312,7 @@ absl::Status ModelStep::LaunchBlock(int layer, int64_t rows, int context,
                           dims.hidden, memory_.at(places_.normed), stream_),
       "norm"));
   Tell(hooks, StepPart::kRowOps);
-  return CudaStatus(LaunchMlp(weights, rows, hooks), "the feed-forward products");
+  return CudaStatus(LaunchMlp(layer, rows, hooks), "the feed-forward products");
 }
 
 cudaError_t ModelStep::LaunchMeasure(int layer, const cuda::StepTables& tables, char* out) {
@@ -324,21 +344,22 @@ cudaError_t ModelStep::LaunchAttentionPart(int layer, int context, const cuda::S
   return cuda::LaunchAttention(attention, stream_);
 }
 
-cudaError_t ModelStep::LaunchMlp(const WeightLayout::Layer& layer, int64_t rows,
-                                 const BodyHooks& hooks) {
+cudaError_t ModelStep::LaunchMlp(int layer, int64_t rows, const BodyHooks& hooks) {
+  const WeightLayout::Layer& weights = weights_->layout.layers[layer];
   const cuda::ModelDims& dims = options_.dims;
   const int chunk = options_.limits.chunk_rows;
   void* gate_up = memory_.at(places_.gate_up);
   void* activated = memory_.at(places_.activated);
   for (int64_t row = 0; row < rows; row += chunk) {
-    cudaError_t error =
-        Multiply(kGateUp, Rows(places_.normed, row, dims.hidden), layer.gate_up, gate_up);
+    cudaError_t error = Multiply(kGateUp, Place(layer, row), Rows(places_.normed, row, dims.hidden),
+                                 weights.gate_up, gate_up);
     if (error != cudaSuccess) return error;
     Tell(hooks, StepPart::kProducts);
     error = cuda::LaunchSiluMul(options_.dtype, gate_up, chunk, dims.inner, activated, stream_);
     if (error != cudaSuccess) return error;
     Tell(hooks, StepPart::kRowOps);
-    error = Multiply(kDown, activated, layer.down, Rows(places_.projected, row, dims.hidden));
+    error = Multiply(kDown, Place(layer, row), activated, weights.down,
+                     Rows(places_.projected, row, dims.hidden));
     if (error != cudaSuccess) return error;
     Tell(hooks, StepPart::kProducts);
   }
@@ -363,7 +384,7 @@ absl::Status ModelStep::StartHead(int chunks, int first, const BodyHooks& hooks)
                                      dims.hidden, memory_.at(places_.head_normed), stream_),
                  "norm"));
   Tell(hooks, StepPart::kRowOps);
-  PLUMB_RETURN_IF_ERROR(CudaStatus(Multiply(kHead, memory_.at(places_.head_normed),
+  PLUMB_RETURN_IF_ERROR(CudaStatus(Multiply(kHead, 0, memory_.at(places_.head_normed),
                                             weights_->layout.head, memory_.at(places_.logits)),
                                    "the head's product"));
   Tell(hooks, StepPart::kProducts);

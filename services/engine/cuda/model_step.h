@@ -69,6 +69,8 @@ struct BodyHooks {
 
 class ModelStep {
  public:
+  static constexpr int kBodyProducts = 4;  // of a block; the head's is apart
+
   // Bytes of GPU memory that Create takes.
   static int64_t BytesNeeded(const ModelStepOptions& options);
   // `weights` outlives it. InvalidArgument: no product of these sizes.
@@ -100,8 +102,8 @@ class ModelStep {
   struct Places {
     explicit Places(const ModelStepOptions& options);
     int64_t blob, tokens, fed, hidden, normed, qkv, attended, projected, exact_keys, exact_values;
-    int64_t gate_up, activated, gathered, head_normed, logits, outcomes, product_workspace;
-    int64_t attention_workspace;
+    int64_t gate_up, activated, gathered, head_normed, logits, outcomes;
+    int64_t product_workspace, product_counters, attention_workspace;
     int64_t bytes;
   };
   enum Product { kQkv, kAttentionOut, kGateUp, kDown, kHead, kProductCount };
@@ -114,8 +116,12 @@ class ModelStep {
                            const BodyHooks& hooks);
   cudaError_t LaunchMeasure(int layer, const cuda::StepTables& tables, char* out);
   cudaError_t LaunchAttentionPart(int layer, int context, const cuda::StepTables& tables);
-  cudaError_t LaunchMlp(const WeightLayout::Layer& layer, int64_t rows, const BodyHooks& hooks);
-  cudaError_t Multiply(Product product, const void* x, int64_t weight, void* y) const;
+  cudaError_t LaunchMlp(int layer, int64_t rows, const BodyHooks& hooks);
+  // place: a number of its own for each product of a kind in a body, see Place.
+  cudaError_t Multiply(Product product, int place, const void* x, int64_t weight, void* y) const;
+  int Place(int layer, int64_t row) const {
+    return static_cast<int>(layer * options_.limits.max_chunks + row / options_.limits.chunk_rows);
+  }
   absl::StatusOr<cudaGraphExec_t> Graph(int chunks, int context, char* measure_out);
   cuda::StepTables Tables(int chunks) const;
   char* Rows(int64_t place, int64_t row, int64_t width) const {
