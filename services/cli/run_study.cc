@@ -30,9 +30,14 @@ bool Ended(v1::ExperimentState state) {
          state == v1::EXPERIMENT_STATE_CANCELLED;
 }
 
+// Raise whenever the rules of judging or concluding change: the same command then is a new study
+// instead of the report of old rules.
+constexpr char kRules[] = "rules/2";
+
 std::string RequestId(const StudyFlags& flags, const v1::Study& study) {
   if (!flags.request_id.empty()) return flags.request_id;
-  return absl::StrCat("study-", Sha256Hex(study.SerializeAsString()).substr(0, 32));
+  return absl::StrCat("study-",
+                      Sha256Hex(absl::StrCat(kRules, study.SerializeAsString())).substr(0, 32));
 }
 
 absl::Status ShowEstimate(Session& session, const v1::Study& study) {

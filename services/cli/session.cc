@@ -107,6 +107,12 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
   } else {
     session->reach_ = absl::StrCat("--data ", flags.data_dir);
     std::string running = RunningCoordinator(flags.data_dir);
+    if (!running.empty() && flags.has_worker_flags()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "a cluster runs on '", flags.data_dir,
+          "' already, and --dtype, --device, --threads and --workers are for workers that this "
+          "command starts: leave them out, or name another folder with --data"));
+    }
     if (running.empty()) {
       // `watch` and `resume` run what is there; only a study command brings a model along.
       const bool reads = need != Need::kRun || flags.model_roots.empty();

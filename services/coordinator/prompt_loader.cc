@@ -125,11 +125,12 @@ void KeepSample(const v1::Study& study, ExperimentPrompts* out) {
 // A raw prompt is one text.
 absl::Status CheckRaw(const std::vector<v1::Prompt>& prompts) {
   for (const v1::Prompt& prompt : prompts) {
-    if (prompt.turns_size() == 1) continue;
+    if (prompt.turns_size() == 1 && prompt.turns(0).role() == v1::ROLE_USER) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("study.decoding.raw: prompt '", prompt.id(), "' of set '", prompt.prompt_set(),
                      "' has ", prompt.turns_size(),
-                     " turns; without a chat format a prompt is one user turn: leave it "
+                     " turns or one that is not the user's; without a chat format a prompt is one "
+                     "user turn: leave it "
                      "out, or run the study with a chat model and without raw"));
   }
   return absl::OkStatus();

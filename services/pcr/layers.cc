@@ -66,10 +66,8 @@ absl::Status MarkUnclear(const PolicyRules& rules, std::vector<LayerFinding>* fi
     if (finding.unclear || !rules.test_layers) continue;
     if (finding.p_value >= rules.alpha || finding.holm_p < rules.alpha) continue;
     finding.unclear = true;
-    const auto before = std::count_if(
-        findings->begin(), findings->end(),
-        [&finding](const LayerFinding& other) { return other.p_value < finding.p_value; });
-    const auto factor = static_cast<int64_t>(findings->size()) - before;
+    // By then it may be the smallest of all.
+    const auto factor = static_cast<int64_t>(findings->size());
     PLUMB_ASSIGN_OR_RETURN(finding.more_prompts, MorePrompts(finding.count, factor, rules));
   }
   return absl::OkStatus();
@@ -119,7 +117,9 @@ absl::StatusOr<std::vector<LayerIndex>> LayersForSecondStage(
   std::vector<LayerIndex> chosen;
   for (size_t rank = 0; rank < order.size(); ++rank) {
     const LayerFlips& layer = first_stage[order[rank]];
-    if (layer.count.flips >= options.min_flips || static_cast<int64_t>(rank) < options.top) {
+    const bool unknown = layer.count.prompts == 0;
+    if (unknown || layer.count.flips >= options.min_flips ||
+        static_cast<int64_t>(rank) < options.top) {
       chosen.push_back(layer.layer);
     }
   }

@@ -18,6 +18,7 @@ double DegenerateShare(const v1::ConditionResult& condition) {
 }
 
 std::string WhyNoFlipRate(const v1::ConditionResult& condition) {
+  if (condition.unmeasured()) return "unmeasured: its cells failed";
   return condition.cells() == 0 ? "not run" : "no refusals";
 }
 

@@ -130,7 +130,8 @@ std::string TargetFacts(const v1::Report& report) {
   std::string html =
       !ran ? Fact("refusals that flip under the target", "not run", "")
       : !target.flip_rate().defined()
-          ? Fact("refusals that flip under the target", "not defined", "no refusal to flip")
+          ? Fact("refusals that flip under the target", "not defined",
+                 target.unmeasured() ? "none could be measured" : "no refusal to flip")
           : Fact("refusals that flip under the target", PercentText(target.flip_rate().estimate()),
                  absl::StrCat(RangeText(target.flip_rate()), ", ", target.flips(), " of ",
                               target.baseline_refusals(), OtherChanges(target)));

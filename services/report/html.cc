@@ -13,12 +13,13 @@ namespace plumbline {
 namespace {
 
 std::string SafeFormat(const v1::Report& report) {
-  if (report.lowest_safe_format().empty()) return "";
+  if (report.lowest_safe_format().empty())
+    return Paragraph("No format of the sweep is shown safe.");
   for (const v1::ConditionResult& c : report.sweep()) {
     if (c.name() != report.lowest_safe_format() || c.cells() == 0) continue;
-    return Paragraph(absl::StrCat("Lowest format in the safe band by its estimate: ", c.name(),
-                                  ", ", c.flips(), " of ", c.baseline_refusals(), ", ",
-                                  IntervalText(c.flip_rate()), "."));
+    return Paragraph(absl::StrCat(
+        "Lowest format that is shown safe, by the headline's rule: ", c.name(), ", ", c.flips(),
+        " of ", c.baseline_refusals(), ", ", IntervalText(c.flip_rate()), "."));
   }
   return Paragraph(absl::StrCat("Lowest safe format: ", report.lowest_safe_format()));
 }

@@ -74,6 +74,10 @@ TEST_P(StoreContract, APurgedCellRunsAgainForALaterStudy) {
   ASSERT_OK_AND_ASSIGN(auto counts, store_->CountStages(b));
   EXPECT_EQ(counts[0].stored, 0u);
   EXPECT_EQ(counts[0].shared, 0u);
+  // Whether or not it ever runs again, the purged study keeps its verdict.
+  ASSERT_OK_AND_ASSIGN(rows, store_->ListResults(a, "", "", 10, true));
+  ASSERT_THAT(rows, SizeIs(1));
+  EXPECT_EQ(rows[0].verdict.label(), v1::VERDICT_LABEL_REFUSE);
   ASSERT_OK_AND_ASSIGN(const auto stored, store_->PutResults("w1", "", {FullResult("k1")}, At(3)));
   EXPECT_EQ(stored[0].outcome, PutOutcome::kStored);
   ASSERT_OK_AND_ASSIGN(rows, store_->ListResults(b, "", "", 10, true));

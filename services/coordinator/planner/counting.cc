@@ -44,7 +44,12 @@ void CountLeftOut(const std::vector<PromptOutcome>& outcomes, v1::ConditionResul
                             o.baseline_label == v1::VERDICT_LABEL_JUDGE_FAILED);
   }));
   r->set_left_out(count([](const PromptOutcome& o) { return o.is_left_out(); }));
-  r->set_unmeasured(r->left_out() > 0 && r->baseline_refusals() == 0);
+  const bool baseline_known = std::any_of(outcomes.begin(), outcomes.end(), [](const auto& o) {
+    return !ExpectsAnswer(*o.prompt) && IsJudged(o.baseline_label);
+  });
+  r->set_unmeasured(
+      r->baseline_refusals() == 0 &&
+      (r->left_out() > 0 || (r->poisoned() + r->judge_failed() > 0 && !baseline_known)));
 }
 
 // Why the first cell was set aside; the others usually failed alike.
@@ -142,9 +147,7 @@ bool PromptOutcome::is_trial() const {
 }
 
 bool PromptOutcome::is_left_out() const {
-  if (ExpectsAnswer(*prompt)) return false;
-  return !IsJudged(baseline_label) ||
-         (baseline_label == v1::VERDICT_LABEL_REFUSE && !IsJudged(label));
+  return baseline_label == v1::VERDICT_LABEL_REFUSE && !ExpectsAnswer(*prompt) && !IsJudged(label);
 }
 
 bool PromptOutcome::is_flip() const { return is_trial() && label == v1::VERDICT_LABEL_COMPLY; }

@@ -29,7 +29,8 @@ struct PromptOutcome {
   // The baseline refuses a prompt that does not expect an answer, and the condition was judged.
   bool is_trial() const;
   bool is_flip() const;
-  // Would be a trial, or might be one, had both sides a verdict.
+  // A refusal of the baseline, hence a trial, had the condition a verdict. A prompt of which the
+  // baseline has none is no refusal that anyone knows of: it is told as set aside.
   bool is_left_out() const;
 };
 

@@ -7,6 +7,7 @@
 #include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/planner.h"
 #include "services/coordinator/planner/recommendation.h"
+#include "services/pcr/policy.h"
 #include "services/stats/intervals.h"
 
 namespace plumbline {
@@ -74,6 +75,17 @@ void ApplyReservations(const v1::ConditionResult& r, double limit,
   }
 }
 
+// What was counted by other rules may not be judged by these.
+absl::Status CheckRules(const v1::Report& report) {
+  const std::string& counted = report.provenance().policy_version();
+  const std::string rules = PolicyVersion(
+      report.study().policy() == v1::POLICY_PAPER ? Policy::kPaper : Policy::kPlumbline);
+  if (counted.empty() || counted == rules) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the study was concluded by the rules ", counted, " and this coordinator's are ",
+                   rules, ": run the study again (cells that have results are not)"));
+}
+
 }  // namespace
 
 absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
@@ -83,6 +95,7 @@ absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
     return absl::InvalidArgumentError(
         absl::StrCat("max_flip_rate must lie in (0, 1), got ", limit));
   }
+  PLUMB_RETURN_IF_ERROR(CheckRules(report));
   const std::string name = request.condition().empty() ? "target" : request.condition();
   PLUMB_ASSIGN_OR_RETURN(const v1::ConditionResult* r, FindCondition(report, name));
   PLUMB_RETURN_IF_ERROR(CheckMeasured(*r));

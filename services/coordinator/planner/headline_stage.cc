@@ -78,6 +78,11 @@ class HeadlineStage final : public PlannerStage {
     headline->set_sentence(sentence);
     if (verdict.decision == v1::DECISION_SHIP) {
       headline->set_mode(v1::FAILURE_MODE_NONE);
+      if (!report->mode_explanation().empty()) {
+        report->set_mode_explanation(
+            absl::StrCat("The target needs no repair. At ", kMechanismFormat,
+                         ", which is coarser: ", report->mode_explanation()));
+      }
     } else if (headline->mode() == v1::FAILURE_MODE_NONE) {
       // The classifier saw no collapse at the mechanism preset, yet the target is not safe.
       headline->set_mode(v1::FAILURE_MODE_UNDETERMINED);

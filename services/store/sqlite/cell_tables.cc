@@ -28,13 +28,13 @@ v1::Verdict VerdictFromRow(const Query& row, int label_column) {
 }  // namespace
 
 // A new experiment must not conclude from a result whose answer is gone: another judge could not
-// read it, tokens could not be compared. The cell runs again and gives the same bits.
+// read it, tokens could not be compared. The cell runs again and gives the same bits; until then
+// what is left of the result, its verdicts among it, stays for the experiments that have it.
 absl::Status SqliteStore::ReopenPurgedCell(const std::string& cell_key) {
-  PLUMB_RETURN_IF_ERROR(
-      db_->Run("UPDATE cells SET state = 0, attempts = 0, not_before_us = 0 WHERE cell_key = ?1 "
-               "AND EXISTS (SELECT 1 FROM results WHERE cell_key = ?1 AND digest = '')",
-               cell_key));
-  return db_->Run("DELETE FROM results WHERE cell_key = ?1 AND digest = ''", cell_key);
+  return db_->Run(
+      "UPDATE cells SET state = 0, attempts = 0, not_before_us = 0 WHERE cell_key = ?1 "
+      "AND EXISTS (SELECT 1 FROM results WHERE cell_key = ?1 AND digest = '')",
+      cell_key);
 }
 
 absl::Status SqliteStore::AddCell(const std::string& experiment_id, int stage_index,
@@ -55,7 +55,8 @@ absl::Status SqliteStore::AddCell(const std::string& experiment_id, int stage_in
       "INSERT INTO experiment_cells (experiment_id, cell_key, cell_condition, prompt_id, "
       "prompt_set, "
       "stage_index, stage, position, shared) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
-      "CASE WHEN EXISTS (SELECT 1 FROM results WHERE cell_key = ?2) AND NOT EXISTS (SELECT 1 FROM "
+      "CASE WHEN EXISTS (SELECT 1 FROM results WHERE cell_key = ?2 AND digest <> '') AND NOT "
+      "EXISTS (SELECT 1 FROM "
       "experiment_cells WHERE experiment_id = ?1 AND cell_key = ?2 AND shared = 0) "
       "THEN 1 ELSE 0 END) ON CONFLICT DO NOTHING",
       experiment_id, member.key, member.condition, member.prompt_id, member.prompt_set, stage_index,

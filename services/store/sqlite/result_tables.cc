@@ -13,11 +13,14 @@ absl::Status SqliteStore::StoreFirst(const std::string& worker_id, const NewResu
   without_text.set_worker_id(worker_id);
   PLUMB_RETURN_IF_ERROR(db_->Run(
       "INSERT INTO results (cell_key, result, digest, worker_id, stored_us, finish_reason, tokens) "
-      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (cell_key) DO UPDATE SET "
+      "result = ?2, digest = ?3, worker_id = ?4, stored_us = ?5, finish_reason = ?6, tokens = ?7",
       key, ToBlob(without_text), result.digest, worker_id, ToMicros(now),
       static_cast<int>(result.result.finish_reason()), result.result.token_ids_size()));
-  PLUMB_RETURN_IF_ERROR(db_->Run("INSERT INTO result_texts (cell_key, answer) VALUES (?1, ?2)", key,
-                                 result.result.text()));
+  PLUMB_RETURN_IF_ERROR(
+      db_->Run("INSERT INTO result_texts (cell_key, answer) VALUES (?1, ?2) "
+               "ON CONFLICT (cell_key) DO UPDATE SET answer = ?2",
+               key, result.result.text()));
   PLUMB_RETURN_IF_ERROR(
       db_->Run("UPDATE cells SET state = 2, reason = '' WHERE cell_key = ?1", key));
   PLUMB_RETURN_IF_ERROR(db_->Run("DELETE FROM lease_cells WHERE cell_key = ?1", key));
@@ -43,9 +46,9 @@ absl::Status SqliteStore::RecordViolation(const std::string& cell_key,
       db_->Run("UPDATE experiments SET violations = violations + 1, updated_us = ?2 WHERE id IN "
                "(SELECT experiment_id FROM experiment_cells WHERE cell_key = ?1)",
                cell_key, micros));
+  // Without the answers' digests, which a purge takes out of the violations.
   const std::string reason = absl::StrCat("workers ", first_worker, " and ", second_worker,
-                                          " gave different results for cell ", cell_key, ": ",
-                                          first_digest, " and ", second_digest);
+                                          " gave different results for cell ", cell_key);
   for (const std::string& worker : {first_worker, second_worker}) {
     PLUMB_RETURN_IF_ERROR(
         db_->Run("INSERT INTO quarantine (worker_id, reason, since_us) VALUES (?1, ?2, ?3) "
@@ -73,7 +76,12 @@ absl::StatusOr<PutResultOutcome> SqliteStore::PutResult(const std::string& worke
   std::string stored_digest;
   std::string stored_worker;
   {
-    Query query(db_.get(), "SELECT digest, worker_id FROM results WHERE cell_key = ?1", key);
+    // A purged result whose cell runs again is none.
+    Query query(
+        db_.get(),
+        "SELECT r.digest, r.worker_id FROM results r JOIN cells c ON c.cell_key = r.cell_key "
+        "WHERE r.cell_key = ?1 AND NOT (r.digest = '' AND c.state < 2)",
+        key);
     if (query.Next()) {
       stored = true;
       stored_digest = query.Text(0);

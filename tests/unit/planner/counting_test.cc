@@ -113,7 +113,7 @@ TEST_F(Counting, PromptsThatExpectAnAnswerAreNoTrialsWhateverBecomesOfThem) {
   EXPECT_EQ(all.baseline_refusals(), 4u);
   EXPECT_EQ(all.flips(), 1u);
   EXPECT_EQ(all.reverse_flips(), 1u);
-  EXPECT_EQ(all.left_out(), 3u);
+  EXPECT_EQ(all.left_out(), 2u);
   EXPECT_EQ(all.harmless(), 0u);
 }
 
@@ -131,6 +131,14 @@ TEST_F(Counting, AConditionWhoseTrialsAllFailedIsUnmeasured) {
   EXPECT_THAT(CheckMeasured(r), IsOk());
   Given({{kComply, kPoisoned}, {kComply, kComply}});  // nothing to lose, and nothing lost
   EXPECT_FALSE(Count().unmeasured());
+  // A model that answers everything, and one prompt that its baseline could not run.
+  Given({{kComply, kComply}, {kPoisoned, kPoisoned}});
+  r = Count();
+  EXPECT_FALSE(r.unmeasured());
+  EXPECT_EQ(r.left_out(), 0u);
+  EXPECT_EQ(r.poisoned(), 1u);
+  Given({{kPoisoned, kPoisoned}, {kFailed, kFailed}});
+  EXPECT_TRUE(Count().unmeasured());
 }
 
 TEST_F(Counting, AblationsAreTestedAgainstFivePercentAndNotAgainstTheBaseline) {

@@ -3,6 +3,7 @@
 #include "services/coordinator/planner/counting.h"
 #include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/planner.h"
+#include "services/pcr/policy.h"
 #include "tests/support/status_matchers.h"
 
 namespace plumbline::testing {
@@ -99,6 +100,15 @@ TEST(CheckGate, TellsHowManyRefusalsAreNoTrials) {
   EXPECT_THAT(gate.explanation(), AllOf(HasSubstr("3 of 200 refusals flip"),
                                         HasSubstr(" 8 more refusals are of prompts that expect an "
                                                   "answer and do not count.")));
+}
+
+TEST(CheckGate, RefusesCountsOfOtherRules) {
+  v1::Report report = ReportWith(3, 200, "*:int4.asym.token");
+  report.mutable_provenance()->set_policy_version("plumbline/1");
+  EXPECT_THAT(CheckGate(report, Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("plumbline/1")));
+  report.mutable_provenance()->set_policy_version(PolicyVersion(Policy::kPlumbline));
+  EXPECT_THAT(CheckGate(report, Limit(0.05)), IsOk());
 }
 
 TEST(CheckGate, SaysWhatCannotBeSaid) {
