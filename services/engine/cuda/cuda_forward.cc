@@ -58,6 +58,7 @@ absl::StatusOr<std::unique_ptr<CudaForward>> CudaForward::Create(std::unique_ptr
         PinnedBuffer::Create(layout.rows * int64_t{sizeof(cuda::SampleOutcome)}, "a step"));
     PLUMB_ASSIGN_OR_RETURN(block.done, Event::Create());
   }
+  PLUMB_ASSIGN_OR_RETURN(forward->placed_, Event::Create());
   // A run chooses one token, so it has one list at most.
   PLUMB_ASSIGN_OR_RETURN(forward->logit_rows_,
                          LogitRows::Create(options.dtype, options.dims.vocab,
@@ -196,7 +197,11 @@ absl::Status CudaForward::Start(const std::vector<ForwardRun>& runs, EngineStats
   try {
     Stopwatch whole;
     PLUMB_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(parts_->options.device), "selecting the GPU"));
+    // A slot of a sequence that was cancelled may be taken again at once, while the page table of
+    // before still waits to be copied behind prompt states. No step is waited for here.
+    PLUMB_RETURN_IF_ERROR(CudaStatus(cudaEventSynchronize(placed_.get()), "page tables"));
     PLUMB_ASSIGN_OR_RETURN(std::vector<Placed> placed, reuse_->Place(runs));
+    PLUMB_RETURN_IF_ERROR(CudaStatus(cudaEventRecord(placed_.get(), stream()), "page tables"));
     int64_t rows = 0, longest = 0;
     for (const Placed& p : placed) {
       rows += p.rows();

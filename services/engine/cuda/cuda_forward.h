@@ -115,6 +115,7 @@ class CudaForward : public Forward {
   std::unique_ptr<PromptReuse> reuse_;
   Block blocks_[kBlocks];
   int next_block_ = 0;
+  Event placed_;  // the page tables of the newest step's sequences have left the host
   std::deque<Flight> flights_;
   std::function<void(StepPart finished)> on_part_;
   PinnedBuffer captured_rows_;

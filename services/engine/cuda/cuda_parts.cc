@@ -62,6 +62,15 @@ ModelStepOptions StepOptionsOf(const ModelConfig& config, const EngineOptions& o
   return step;
 }
 
+// Rows of a step are blocks of a launch's second dimension.
+absl::Status CheckRows(const ModelStepOptions& step) {
+  constexpr int64_t kMostRows = 65535;
+  if (step.limits.max_rows() <= kMostRows) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "max_positions ", step.max_positions, " makes steps of ", step.limits.max_rows(),
+      " rows; the GPU engine has at most ", kMostRows, ": give a smaller max_positions"));
+}
+
 // Before anything is allocated: the weights and one step must fit, and some pages.
 absl::Status CheckFits(const WeightLayout& layout, const ModelStepOptions& step, int device) {
   size_t free_bytes = 0, all_bytes = 0;
@@ -117,6 +126,7 @@ absl::StatusOr<std::unique_ptr<CudaForward>> CreateCudaForward(const ModelConfig
   parts->step_options = StepOptionsOf(config, options, cuda);
   const ModelStepOptions& step = parts->step_options;
   parts->weights.layout = LayOutWeights(config, step.dtype);
+  PLUMB_RETURN_IF_ERROR(CheckRows(step));
   PLUMB_RETURN_IF_ERROR(CheckFits(parts->weights.layout, step, cuda.device));
   PLUMB_ASSIGN_OR_RETURN(parts->stream, Stream::Create());
   const cudaStream_t stream = parts->stream.get();

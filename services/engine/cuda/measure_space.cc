@@ -17,6 +17,10 @@ MeasureSpace::MeasureSpace(const cuda::ModelDims& dims, int64_t bytes, int max_r
                            cudaStream_t stream)
     : dims_(dims), bytes_(bytes), max_runs_(max_runs), stream_(stream) {}
 
+MeasureSpace::~MeasureSpace() {
+  if (copies_.get() != nullptr) cudaStreamSynchronize(copies_.get());
+}
+
 absl::Status MeasureSpace::Open() {
   if (slots_ > 0) return absl::OkStatus();
   const int64_t fitting = bytes_ / 2 / SlotBytes(dims_);

@@ -18,6 +18,8 @@ class MeasureSpace {
   // max_runs: prompts of one step at most. `stream`: that of the steps.
   MeasureSpace(const cuda::ModelDims& dims, int64_t bytes, int max_runs, cudaStream_t stream);
 
+  // Copies under way end first.
+  ~MeasureSpace();
   // The first call takes the memory. ResourceExhausted.
   absl::Status Open();
   // Prompts of one step that are measured on the device, at least 1; 0 before Open.
