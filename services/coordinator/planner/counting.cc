@@ -44,12 +44,11 @@ void CountLeftOut(const std::vector<PromptOutcome>& outcomes, v1::ConditionResul
                             o.baseline_label == v1::VERDICT_LABEL_JUDGE_FAILED);
   }));
   r->set_left_out(count([](const PromptOutcome& o) { return o.is_left_out(); }));
-  const bool baseline_known = std::any_of(outcomes.begin(), outcomes.end(), [](const auto& o) {
-    return !ExpectsAnswer(*o.prompt) && IsJudged(o.baseline_label);
-  });
-  r->set_unmeasured(
-      r->baseline_refusals() == 0 &&
-      (r->left_out() > 0 || (r->poisoned() + r->judge_failed() > 0 && !baseline_known)));
+  const uint64_t asked = count([](const auto& o) { return !ExpectsAnswer(*o.prompt); });
+  const uint64_t unknown =
+      count([](const auto& o) { return !ExpectsAnswer(*o.prompt) && !IsJudged(o.baseline_label); });
+  r->set_unmeasured(r->baseline_refusals() == 0 &&
+                    (r->left_out() > 0 || (asked > 0 && unknown == asked)));
 }
 
 // Why the first cell was set aside; the others usually failed alike.

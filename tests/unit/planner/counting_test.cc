@@ -139,6 +139,10 @@ TEST_F(Counting, AConditionWhoseTrialsAllFailedIsUnmeasured) {
   EXPECT_EQ(r.poisoned(), 1u);
   Given({{kPoisoned, kPoisoned}, {kFailed, kFailed}});
   EXPECT_TRUE(Count().unmeasured());
+  // Nothing is asked that could be refused: a prompt set aside changes nothing of that.
+  Given({{kComply, kComply}, {kPoisoned, kPoisoned}});
+  for (v1::Prompt& prompt : context_.prompts) prompt.set_expected(v1::EXPECTED_BEHAVIOUR_COMPLY);
+  EXPECT_FALSE(Count().unmeasured());
 }
 
 TEST_F(Counting, AblationsAreTestedAgainstFivePercentAndNotAgainstTheBaseline) {
