@@ -1,6 +1,7 @@
 #include <cuda_bf16.h>
 
 #include "kernels/cuda/early_launch.cuh"
+#include "kernels/cuda/log_sum_exp.cuh"
 #include "kernels/cuda/sample.h"
 #include "kernels/cuda/sample_noise.cuh"
 
@@ -17,9 +18,6 @@ template <typename T, int kCount>
 struct alignas(kCount == 1 ? sizeof(T) : 16) Pack {
   T values[kCount];
 };
-
-__device__ float ToFloat(float x) { return x; }
-__device__ float ToFloat(__nv_bfloat16 x) { return __bfloat162float(x); }
 
 struct TopTwo {
   float first = -INFINITY, second = -INFINITY;
@@ -228,18 +226,8 @@ __device__ int32_t ChooseSampled(const T* logits, int vocab, const SampleTask& t
 template <typename T>
 __device__ double NegativeLogLikelihood(const T* logits, int vocab, float max, int32_t target,
                                         Shared* shared) {
-  double sum = 0;
-  for (int i = threadIdx.x; i < vocab; i += kThreads) {
-    sum += exp(double{ToFloat(logits[i])} - max);
-  }
-  for (int distance = 16; distance > 0; distance /= 2) {
-    sum += __shfl_xor_sync(~0u, sum, distance);
-  }
-  if (threadIdx.x % 32 == 0) shared->sums[threadIdx.x / 32] = sum;
-  __syncthreads();
-  double total = 0;
-  for (int w = 0; w < kWarps; ++w) total += shared->sums[w];
-  return log(total) - (double{ToFloat(logits[target])} - max);
+  const double log_total = LogSumExp<kThreads>(logits, vocab, max, shared->sums);
+  return log_total - (double{ToFloat(logits[target])} - max);
 }
 
 // A block a row.

@@ -2,6 +2,7 @@
 
 #include <cfloat>
 
+#include "kernels/cuda/log_sum_exp.cuh"
 #include "kernels/cuda/top_tokens.h"
 
 namespace plumbline::cuda {
@@ -9,9 +10,6 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-
-__device__ float ToFloat(float x) { return x; }
-__device__ float ToFloat(__nv_bfloat16 x) { return __bfloat162float(x); }
 
 // A token's place in the order: the higher logit first, then the lower id. Above 0 for every token.
 __device__ uint64_t KeyOf(float logit, int32_t token) {
@@ -39,20 +37,6 @@ struct Shared {
   double sums[kWarps];
 };
 
-template <typename T>
-__device__ double LogSumExp(const T* logits, int vocab, float max, Shared* shared) {
-  double sum = 0;
-  for (int i = threadIdx.x; i < vocab; i += kThreads) sum += exp(double{ToFloat(logits[i])} - max);
-  for (int distance = 16; distance > 0; distance /= 2) {
-    sum += __shfl_xor_sync(~0u, sum, distance);
-  }
-  if (threadIdx.x % 32 == 0) shared->sums[threadIdx.x / 32] = sum;
-  __syncthreads();
-  double total = 0;
-  for (int w = 0; w < kWarps; ++w) total += shared->sums[w];
-  return log(total);
-}
-
 // A block a row. Each thread knows the best of its own tokens that are not listed yet; the warp of
 // the one whose token was listed looks for that thread's next.
 template <typename T>
@@ -77,7 +61,7 @@ __global__ void __launch_bounds__(kThreads)
     const float logit = LogitOf(best);
     if (n == 0) {
       max_logit = logit;
-      log_total = LogSumExp(logits, vocab, logit, &shared);
+      log_total = LogSumExp<kThreads>(logits, vocab, logit, shared.sums);
     }
     if (threadIdx.x == 0) {
       const double log_probability = (double{logit} - max_logit) - log_total;

@@ -82,12 +82,7 @@ class Bench:
     def ablations(self, part, flags, label=""):
         rows = self.engine(*flags)
         self.raw["parts"].setdefault(part, []).extend(rows)
-        for row in rows:
-            if "products_ms" in row:
-                floor_of = row
-            if "ablation" not in row:
-                continue
-            floor = floor_seconds(row, floor_of, shared_prompts=True)
+        for row, floor in with_floors(rows, "ablation", shared_prompts=True):
             full = row["answer"] == ANSWER
             self.add(
                 f"{label}ablation {row['cells']} cells x {row['answer']}, {row['running']} at once, {row['ablation']}",
@@ -104,12 +99,7 @@ class Bench:
         rows = self.engine("--running", 512, "--sweep", "136,1353", "--widths", "7")
         rows += self.engine("--running", 512, "--sweep", "1353", "--widths", "1")
         self.raw["parts"]["sweep"] = rows
-        for row in rows:
-            if "products_ms" in row:
-                floor_of = row
-            if "sweep" not in row:
-                continue
-            floor = floor_seconds(row, floor_of, shared_prompts=False)
+        for row, floor in with_floors(rows, "sweep", shared_prompts=False):
             whole = row["sweep"] == 1353 and row["widths"] == 7
             self.add(
                 f"sweep {row['sweep']} prompts x {row['widths']} widths x {row['answer']} tokens",
@@ -181,6 +171,15 @@ def floor_seconds(row, floor_of, shared_prompts):
     prompt_rows = row["cells"] * PROMPT * (0.5 if shared_prompts else 1)
     products = (steps + prompt_rows / row["running"]) * floor_of["products_ms"]
     return (products + steps * floor_of["kv_ms_per_position"] * context) / 1e3
+
+
+def with_floors(rows, kind, shared_prompts):
+    """The rows of one kind with their floors, which stand on the products that the engine timed before them."""
+    for row in rows:
+        if "products_ms" in row:
+            floor_of = row
+        if kind in row:
+            yield row, floor_seconds(row, floor_of, shared_prompts)
 
 
 def main():

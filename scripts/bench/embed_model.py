@@ -33,19 +33,12 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "models"))
 
 import bundle
+from shapes import LLAMA_3_1_8B
 from source import Source, expected_shapes
 from tensors import Tensor, from_float32, read_safetensors, to_float32
 
 SHAPES = {
-    "llama-3.1-8b": dict(
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
-        hidden_size=4096,
-        intermediate_size=14336,
-        vocab_size=128256,
-    ),
+    "llama-3.1-8b": LLAMA_3_1_8B,
     # Small enough for a test on a CPU, and still larger in every direction.
     "twice": dict(
         num_hidden_layers=31,

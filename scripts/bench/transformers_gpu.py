@@ -11,6 +11,8 @@ import json
 import sys
 import time
 
+from shapes import LLAMA_3_1_8B
+
 PROMPT = 64
 
 
@@ -19,13 +21,7 @@ def make_model(layers):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=128256,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=layers,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
+        **LLAMA_3_1_8B | dict(num_hidden_layers=layers),
         max_position_embeddings=8192,
         rope_theta=500000.0,
         bos_token_id=None,

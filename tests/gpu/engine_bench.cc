@@ -12,9 +12,7 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -23,20 +21,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "kernels/bf16.h"
-#include "services/common/status_macros.h"
 #include "services/engine/batch/batch_engine.h"
 #include "services/engine/cuda/cuda_parts.h"
 #include "services/quant/plan_parser.h"
+#include "tests/gpu/engine_floor.h"
 
 namespace plumbline {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double Seconds(Clock::time_point since) {
-  return std::chrono::duration<double>(Clock::now() - since).count();
-}
 
 struct Settings {
   std::string shape = "llama-3.1-8b";
@@ -52,13 +43,6 @@ struct Settings {
   std::vector<int> sweeps;        // prompts of sweeps over `widths` formats
   std::vector<int> widths = {7};
 };
-
-void Check(const absl::Status& status) {
-  if (status.ok()) return;
-  std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  std::exit(1);
-}
-void Check(cudaError_t error) { Check(CudaStatus(error, "bench")); }
 
 ModelConfig ShapeOf(const Settings& settings) {
   ModelConfig config;
@@ -94,142 +78,6 @@ ModelConfig ShapeOf(const Settings& settings) {
   }
   if (settings.layers > 0) config.num_layers = settings.layers;
   return config;
-}
-
-// Normal values of deviation 0.02 (matrices) and ones (norms): a block of random values is laid
-// over each matrix from another place every time.
-absl::Status FillRandom(const CudaWeights& weights) {
-  constexpr int64_t kBlock = int64_t{1} << 25;
-  std::vector<Bf16> block(kBlock);
-  std::mt19937 random(7);
-  for (Bf16& value : block) {
-    const uint32_t a = random(), b = random();
-    const float sum = static_cast<float>(a & 0xffff) + static_cast<float>(a >> 16) +
-                      static_cast<float>(b & 0xffff) + static_cast<float>(b >> 16);
-    value = kernels::ToBf16((sum / 65536.0f - 2.0f) * 0.02f * 1.732f);
-  }
-  PLUMB_ASSIGN_OR_RETURN(const DeviceBuffer source, DeviceBuffer::Create(kBlock * 2, "values"));
-  Check(cudaMemcpy(source.data(), block.data(), kBlock * 2, cudaMemcpyHostToDevice));
-  const std::vector<Bf16> ones(16384, kernels::ToBf16(1.0f));
-  for (const WeightLayout::Piece& piece : weights.layout.pieces) {
-    char* to = weights.memory.at(piece.offset);
-    if (piece.shape.size() == 1) {
-      Check(cudaMemcpy(to, ones.data(), piece.count * 2, cudaMemcpyHostToDevice));
-      continue;
-    }
-    for (int64_t done = 0; done < piece.count;) {
-      const int64_t begin = (random() % (kBlock / 2)) & ~int64_t{7};
-      const int64_t count = std::min(kBlock - begin, piece.count - done);
-      Check(cudaMemcpyAsync(to + done * 2, source.at(begin * 2), count * 2,
-                            cudaMemcpyDeviceToDevice));
-      done += count;
-    }
-  }
-  return CudaStatus(cudaDeviceSynchronize(), "random weights");
-}
-
-// Bytes read and written a second by a copy on the device.
-double CopyBandwidth() {
-  constexpr int64_t kBytes = int64_t{2} << 30;
-  auto from = DeviceBuffer::Create(kBytes, "copy"), to = DeviceBuffer::Create(kBytes, "copy");
-  Check(from.status());
-  Check(to.status());
-  double best = 0;
-  for (int i = 0; i < 6; ++i) {
-    Check(cudaDeviceSynchronize());
-    const auto start = Clock::now();
-    for (int j = 0; j < 4; ++j) {
-      Check(cudaMemcpyAsync(to->data(), from->data(), kBytes, cudaMemcpyDeviceToDevice));
-    }
-    Check(cudaDeviceSynchronize());
-    best = std::max(best, 4 * 2.0 * kBytes / Seconds(start));
-  }
-  return best;
-}
-
-// Milliseconds of each part of a step, of steps that are launched part by part.
-class PartTimes {
- public:
-  explicit PartTimes(cudaStream_t stream) : stream_(stream) { Begin(); }
-  ~PartTimes() {
-    for (cudaEvent_t event : events_) cudaEventDestroy(event);
-  }
-  void Begin() { Mark(StepPart::kParts); }
-  void Mark(StepPart part) {
-    cudaEvent_t event;
-    Check(cudaEventCreate(&event));
-    Check(cudaEventRecord(event, stream_));
-    events_.push_back(event);
-    parts_.push_back(part);
-  }
-  std::array<double, static_cast<int>(StepPart::kParts)> Sum() {
-    Check(cudaDeviceSynchronize());
-    std::array<double, static_cast<int>(StepPart::kParts)> sums{};
-    for (size_t i = 1; i < events_.size(); ++i) {
-      if (parts_[i] == StepPart::kParts) continue;
-      float ms = 0;
-      Check(cudaEventElapsedTime(&ms, events_[i - 1], events_[i]));
-      sums[static_cast<int>(parts_[i])] += ms;
-    }
-    return sums;
-  }
-
- private:
-  cudaStream_t stream_;
-  std::vector<cudaEvent_t> events_;
-  std::vector<StepPart> parts_;
-};
-
-// One step's products alone, over the weights that the engine holds, in milliseconds: the best of
-// the first eight, while the clock is still high, and what they take after a second of them.
-struct ProductTimes {
-  double best = 1e9, sustained = 0;
-};
-ProductTimes ProductsAlone(const CudaForward& forward, int rows) {
-  const CudaWeights& weights = forward.weights();
-  const cuda::ModelDims dims = forward.dims();
-  constexpr int64_t kWorkspace = int64_t{32} << 20;
-  auto x = DeviceBuffer::Create(int64_t{rows} * dims.inner * 2, "x");
-  auto y = DeviceBuffer::Create(int64_t{rows} * dims.vocab * 2, "y");
-  auto workspace = DeviceBuffer::Create(kWorkspace, "workspace");
-  for (const auto* buffer : {&x, &y, &workspace}) Check(buffer->status());
-  // Values of a usual size: power, and with it the clock, depend on them.
-  Check(cudaMemcpy(x->data(), weights.memory.at(weights.layout.layers[0].gate_up), x->bytes(),
-                   cudaMemcpyDeviceToDevice));
-  cublasLtHandle_t handle;
-  if (cublasLtCreate(&handle) != CUBLAS_STATUS_SUCCESS) std::exit(1);
-  std::string error;
-  const auto make = [&](int in, int out) {
-    auto made = cuda::Linear::Create(handle, cuda::Dtype::kBf16, rows, in, out, kWorkspace, &error);
-    if (made == nullptr) Check(absl::InternalError(error));
-    return made;
-  };
-  const auto qkv = make(dims.hidden, dims.qkv_dim()), out = make(dims.q_dim(), dims.hidden),
-             gate_up = make(dims.hidden, 2 * dims.inner), down = make(dims.inner, dims.hidden),
-             head = make(dims.hidden, dims.vocab);
-  const auto run = [&](const auto& product, int64_t weight) {
-    Check(product->Run(x->data(), weights.memory.at(weight), y->data(), workspace->data(),
-                       forward.stream()));
-  };
-  std::vector<double> all;
-  for (double total = 0; total < 1000; total += all.back()) {
-    PartTimes times(forward.stream());
-    for (const WeightLayout::Layer& layer : weights.layout.layers) {
-      run(qkv, layer.qkv);
-      run(out, layer.attention_out);
-      run(gate_up, layer.gate_up);
-      run(down, layer.down);
-    }
-    run(head, weights.layout.head);
-    times.Mark(StepPart::kProducts);
-    all.push_back(times.Sum()[static_cast<int>(StepPart::kProducts)]);
-  }
-  ProductTimes times;
-  times.best = *std::min_element(all.begin(), all.begin() + 8);
-  std::nth_element(all.end() - 15, all.end() - 8, all.end());
-  times.sustained = all.end()[-8];
-  cublasLtDestroy(handle);
-  return times;
 }
 
 std::vector<LayerFormat> LayersOf(const std::string& plan, const ModelShape& shape) {

@@ -66,9 +66,7 @@ void ApplyReservations(const v1::ConditionResult& r, double limit,
     absl::StrAppend(response->mutable_explanation(), " But only ", Percent(r.quantized_share()),
                     " of the attended K and V elements were quantized: use longer prompts.");
   } else if (reservation == Reservation::kLeftOut) {
-    absl::StrAppend(response->mutable_explanation(), " But ", r.left_out(),
-                    " refusals have no verdict here: had they all flipped, the limit might be "
-                    "exceeded.");
+    absl::StrAppend(response->mutable_explanation(), " But ", LeftOutText(r));
   } else {
     absl::StrAppend(response->mutable_explanation(), " But ", PercentWithInterval(BrokenShare(r)),
                     " of the answers are degenerate or not finite: that may exceed the limit.");

@@ -28,6 +28,12 @@ bool LeftOutMayExceed(const v1::ConditionResult& result, double limit) {
   return WilsonOf(bad, result.baseline_refusals() + result.left_out()).high() > limit;
 }
 
+std::string LeftOutText(const v1::ConditionResult& result) {
+  return absl::StrCat(result.left_out(),
+                      " refusals have no verdict here: had they all flipped, the limit might be "
+                      "exceeded.");
+}
+
 absl::Status CheckMeasured(const v1::ConditionResult& result) {
   if (!result.unmeasured()) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -63,10 +69,7 @@ TargetVerdict DecideTarget(const v1::ConditionResult& target, double limit) {
   const bool pass = gate->decision == GateDecision::kPass;
   if (pass && reservation == Reservation::kNone) return {v1::DECISION_SHIP, ""};
   if (pass && reservation == Reservation::kLeftOut) {
-    return {
-        v1::DECISION_UNDECIDED,
-        absl::StrCat(target.left_out(), " refusals have no verdict here: had they all flipped, ",
-                     "the limit might be exceeded.")};
+    return {v1::DECISION_UNDECIDED, LeftOutText(target)};
   }
   if (pass || BrokenShare(target).estimate() > limit) {
     return {v1::DECISION_UNDECIDED,

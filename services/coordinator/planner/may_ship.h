@@ -15,6 +15,8 @@ enum class Reservation { kNone, kBreaksDown, kHardlyQuantized, kMayBreakDown, kL
 Reservation ReservationOf(const v1::ConditionResult& result, double limit);
 // Had every trial without a verdict flipped or broken down, the upper end would exceed the limit.
 bool LeftOutMayExceed(const v1::ConditionResult& result, double limit);
+// What to say then: "5 refusals have no verdict here: ...".
+std::string LeftOutText(const v1::ConditionResult& result);
 // FailedPrecondition, with what became of the cells, for a condition that says nothing because all
 // of its trials failed. A study must not end on it as if it had measured.
 absl::Status CheckMeasured(const v1::ConditionResult& result);
