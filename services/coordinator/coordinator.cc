@@ -17,6 +17,8 @@ namespace {
 constexpr int kDriverThreads = 2;
 constexpr double kDefaultAuditFraction = 0.01;
 constexpr absl::Duration kLongestPause = absl::Seconds(1);
+// A coordinator that is started where one is just ending waits for its drain (20 s) and a little.
+constexpr absl::Duration kPredecessorDrains = absl::Seconds(25);
 
 absl::StatusOr<LeaseOptions> LeaseOptionsFrom(const v1::CoordinatorConfig& config) {
   LeaseOptions options;
@@ -44,7 +46,7 @@ absl::StatusOr<std::unique_ptr<Store>> OpenStore(const v1::StoreConfig& config) 
   if (config.sqlite_file().empty()) {
     return absl::InvalidArgumentError("store.sqlite_file is empty: give the database's path");
   }
-  return OpenSqliteStore({.path = config.sqlite_file()});
+  return OpenSqliteStore({.path = config.sqlite_file(), .lock_patience = kPredecessorDrains});
 }
 
 class CoordinatorImpl final : public Coordinator {

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "google/protobuf/message_lite.h"
 
 namespace plumbline {
@@ -22,6 +23,8 @@ struct SqliteOptions {
   // True: what was answered OK survives a power cut, but for leases, which are granted anew. False:
   // only a kill of the process.
   bool sync_to_disk = true;
+  // How long another coordinator on the file may take to end; 0 = it is refused at once.
+  absl::Duration lock_patience = absl::ZeroDuration();
 };
 
 // Bytes that are bound as BLOB; a std::string is bound as TEXT.

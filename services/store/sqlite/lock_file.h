@@ -5,14 +5,16 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace plumbline {
 
 class LockFile {
  public:
-  // FailedPrecondition when another process (or another LockFile of this one) holds it; the message
-  // names its pid.
-  static absl::StatusOr<std::unique_ptr<LockFile>> Acquire(const std::string& path);
+  // Waits up to `patience` for another process (or another LockFile of this one) to let go, and
+  // says so in the log. FailedPrecondition when it holds on; the message names its pid.
+  static absl::StatusOr<std::unique_ptr<LockFile>> Acquire(const std::string& path,
+                                                           absl::Duration patience);
   ~LockFile();
   LockFile(const LockFile&) = delete;
   LockFile& operator=(const LockFile&) = delete;

@@ -9,7 +9,8 @@ namespace plumbline {
 absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(const SqliteOptions& options) {
   std::unique_ptr<LockFile> lock;
   if (options.path != ":memory:" && !options.path.empty()) {
-    PLUMB_ASSIGN_OR_RETURN(lock, LockFile::Acquire(absl::StrCat(options.path, ".lock")));
+    PLUMB_ASSIGN_OR_RETURN(
+        lock, LockFile::Acquire(absl::StrCat(options.path, ".lock"), options.lock_patience));
   }
   PLUMB_ASSIGN_OR_RETURN(std::unique_ptr<Database> db, Database::Open(options));
   return std::make_unique<SqliteStore>(std::move(lock), std::move(db));

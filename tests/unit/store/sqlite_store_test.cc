@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -63,6 +64,18 @@ TEST_F(SqliteStoreTest, ASecondCoordinatorOnTheFileIsRefusedWithThePidOfTheFirst
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(absl::StrCat(getpid()))));
   store.reset();
   EXPECT_OK(OpenSqliteStore({.path = path_}));
+}
+
+TEST_F(SqliteStoreTest, ACoordinatorWaitsForOneThatIsEnding) {
+  ASSERT_OK_AND_ASSIGN(auto store, OpenSqliteStore({.path = path_}));
+  absl::StatusOr<std::unique_ptr<Store>> successor = absl::UnknownError("not opened");
+  std::thread opening(
+      [&] { successor = OpenSqliteStore({.path = path_, .lock_patience = absl::Seconds(60)}); });
+  store.reset();
+  opening.join();
+  EXPECT_OK(successor);
+  EXPECT_THAT(OpenSqliteStore({.path = path_, .lock_patience = absl::Milliseconds(30)}),
+              StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_F(SqliteStoreTest, AMissingFolderAndAnEmptyPathAreNamed) {
