@@ -19,23 +19,29 @@ struct AttentionShape {
 void RotateRows(const std::vector<double>& inverse_frequency, int32_t heads, int32_t head_dim,
                 std::vector<float>* rows);
 
-class AttentionErrorSum {
- public:
-  explicit AttentionErrorSum(const AttentionShape& shape) : shape_(shape) {}
+// Sums over queries, heads and prompts.
+struct AttentionError {
+  double score_error = 0, score_energy = 0;    // of q.k / sqrt(head_dim), before the softmax
+  double output_error = 0, output_energy = 0;  // of softmax(scores) v
 
-  // queries [tokens, heads, head_dim]; keys, values and their stored forms [tokens, kv_heads,
-  // head_dim]; all rotated where they should be.
-  void Add(const std::vector<float>& queries, const std::vector<float>& keys,
-           const std::vector<float>& values, const std::vector<float>& stored_keys,
-           const std::vector<float>& stored_values);
-
-  double score_relative_mse() const;   // of q.k / sqrt(head_dim), before the softmax
-  double output_relative_mse() const;  // of softmax(scores) v
-
- private:
-  AttentionShape shape_;
-  double score_error_ = 0, score_energy_ = 0;
-  double output_error_ = 0, output_energy_ = 0;
+  void Add(const AttentionError& other);
+  double score_relative_mse() const;
+  double output_relative_mse() const;
 };
+
+// Keys and values of one prompt as attention reads them: [tokens, kv_heads, head_dim], keys rotated
+// where they should be.
+struct AttendedRows {
+  const std::vector<float>* keys = nullptr;
+  const std::vector<float>* values = nullptr;
+};
+
+// The error of each stored form against `exact`, which is computed once for all of them. queries:
+// [tokens, heads, head_dim], rotated. Spread over the process's threads
+// (services/common/parallel.h); the sums' order is fixed.
+std::vector<AttentionError> AttentionErrors(const AttentionShape& shape,
+                                            const std::vector<float>& queries,
+                                            const AttendedRows& exact,
+                                            const std::vector<AttendedRows>& stored);
 
 }  // namespace plumbline

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/capture/activation_block.h"
+#include "services/common/parallel.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/server.h"
 #include "services/rpc/status.h"
@@ -224,6 +225,7 @@ grpc::Status QuantsimService::QuantizeTensor(grpc::ServerContext*,
 }
 
 absl::Status RunQuantsim(const v1::QuantsimConfig& config, Process& process) {
+  SetThreads(0);
   PLUMB_ASSIGN_OR_RETURN(auto service, QuantsimService::Create(config, process.metrics));
   return ServeUntilShutdown({.default_listen = kQuantsimListen,
                              .config = config.server(),

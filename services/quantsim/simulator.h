@@ -35,18 +35,12 @@ struct SimulationOptions {
   std::function<bool()> cancelled;  // asked between prompts; may be null
 };
 
-// The format's error over all prompts of one layer: each prompt is quantized alone, whole, as a
-// prompt is at prefill, and compared as it lies in the cache after it. `.prefill exact` therefore
-// shows the error that later tokens see. Keys of a `.post` format are rotated first.
-// InvalidArgument when the format does not fit, or quantizes after RoPE and the header carries no
-// rotation; Cancelled.
-absl::StatusOr<v1::FormatError> SimulateLayer(const SimulationOptions& options,
-                                              const std::string& format_text,
-                                              const LayerFormat& format, uint32_t layer,
-                                              const std::vector<v1::ActivationBlock>& blocks);
-
-// All formats on one layer, spread over a few threads; results in the formats' order, whatever the
-// threads do.
+// Every format's error over all prompts of one layer, in the formats' order: each prompt is
+// quantized alone, whole, as a prompt is at prefill, and compared as it lies in the cache after it.
+// `.prefill exact` therefore shows the error that later tokens see. Keys of a `.post` format are
+// rotated first. Spread over the process's threads (services/common/parallel.h); the numbers do not
+// depend on them. InvalidArgument, with the format's text, when one does not fit, or quantizes
+// after RoPE and the header carries no rotation; Cancelled.
 absl::StatusOr<std::vector<v1::FormatError>> SimulateFormats(
     const SimulationOptions& options, const std::vector<std::string>& texts,
     const std::vector<LayerFormat>& formats, uint32_t layer,

@@ -4,13 +4,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/common/parallel.h"
 #include "services/common/status_macros.h"
 #include "services/engine/batch/batch_engine.h"
 #include "services/engine/bundle/safetensors.h"
 #include "services/engine/cpu/cpu_forward.h"
 #include "services/engine/cpu/cpu_model.h"
 #include "services/engine/cpu/numerics_class.h"
-#include "services/engine/cpu/parallel.h"
 #include "services/engine/engine.h"
 #include "services/engine/model_bundle.h"
 

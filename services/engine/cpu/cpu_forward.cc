@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/common/parallel.h"
 #include "services/common/status_macros.h"
-#include "services/engine/cpu/parallel.h"
 #include "services/engine/cpu/stopwatch.h"
 
 namespace plumbline {

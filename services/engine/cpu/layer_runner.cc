@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "services/engine/cpu/parallel.h"
+#include "services/common/parallel.h"
 #include "services/engine/cpu/row_kernels.h"
 #include "services/engine/cpu/stopwatch.h"
 

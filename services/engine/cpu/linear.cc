@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "kernels/matmul.h"
-#include "services/engine/cpu/parallel.h"
+#include "services/common/parallel.h"
 
 namespace plumbline {
 namespace {

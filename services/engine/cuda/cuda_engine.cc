@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/common/parallel.h"
 #include "services/common/status_macros.h"
 #include "services/engine/batch/batch_engine.h"
 #include "services/engine/bundle/safetensors.h"
-#include "services/engine/cpu/parallel.h"
 #include "services/engine/cuda/cuda_parts.h"
 
 namespace plumbline {

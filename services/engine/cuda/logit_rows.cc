@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "kernels/bf16.h"
+#include "services/common/parallel.h"
 #include "services/common/status_macros.h"
-#include "services/engine/cpu/parallel.h"
 
 namespace plumbline {
 namespace {

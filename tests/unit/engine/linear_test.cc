@@ -11,7 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/matmul.h"
-#include "services/engine/cpu/parallel.h"
+#include "services/common/parallel.h"
 
 namespace plumbline {
 namespace {

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/float_formats.h"
 #include "services/capture/capture_service.h"
+#include "services/common/parallel.h"
 #include "services/quant/plan_parser.h"
 #include "services/quantsim/attention_error.h"
 #include "services/rpc/server.h"
@@ -391,11 +393,87 @@ TEST(Rotation, TurnsPairsByPositionTimesFrequency) {
 // Two tokens, one head of one channel: all by hand. q = 1, k = (0, ln 3), v = (0, 4):
 // outputs are 0 and 3/4 * 4 = 3. Stored keys (0, 0): outputs 0 and 2.
 TEST(AttentionError, EqualsAnExampleByHand) {
-  AttentionErrorSum sum({.heads = 1, .kv_heads = 1, .head_dim = 1});
-  const float ln3 = static_cast<float>(std::log(3.0));
-  sum.Add({1, 1}, {0, ln3}, {0, 4}, {0, 0}, {0, 4});
-  EXPECT_NEAR(sum.score_relative_mse(), 1, 1e-12);
-  EXPECT_NEAR(sum.output_relative_mse(), 1.0 / 9, 1e-6);
+  const std::vector<float> keys = {0, static_cast<float>(std::log(3.0))}, values = {0, 4};
+  const std::vector<float> stored_keys = {0, 0};
+  const auto errors =
+      AttentionErrors({.heads = 1, .kv_heads = 1, .head_dim = 1}, {1, 1}, {&keys, &values},
+                      {{&stored_keys, &values}, {&keys, &values}});
+  ASSERT_EQ(errors.size(), 2u);
+  EXPECT_NEAR(errors[0].score_relative_mse(), 1, 1e-12);
+  EXPECT_NEAR(errors[0].output_relative_mse(), 1.0 / 9, 1e-6);
+  EXPECT_EQ(errors[1].score_relative_mse(), 0);
+  EXPECT_EQ(errors[1].output_relative_mse(), 0);
+}
+
+// 37 tokens (more than a tile, no multiple of one), four heads on two, against the formula written
+// out; the same bits with more threads.
+TEST(AttentionError, EqualsTheFormulaOverTilesAndHeads) {
+  constexpr int32_t kTokens = 37, kHeads = 4, kKvHeads = 2, kDim = 6;
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  const auto draw = [&](size_t count) {
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random);
+    return values;
+  };
+  const std::vector<float> queries = draw(size_t{kTokens} * kHeads * kDim);
+  const std::vector<float> keys = draw(size_t{kTokens} * kKvHeads * kDim),
+                           values = draw(keys.size());
+  const std::vector<float> stored_keys = draw(keys.size()), stored_values = draw(keys.size());
+
+  const auto output = [&](const std::vector<float>& k, const std::vector<float>& v, int t, int head,
+                          std::vector<double>* scores) {
+    const int kv = head / (kHeads / kKvHeads);
+    scores->assign(static_cast<size_t>(t) + 1, 0);
+    double total = 0;
+    std::vector<double> out(kDim);
+    for (int s = 0; s <= t; ++s) {
+      double& score = (*scores)[static_cast<size_t>(s)];
+      for (int d = 0; d < kDim; ++d) {
+        score += double{queries[static_cast<size_t>((t * kHeads + head) * kDim + d)]} *
+                 k[static_cast<size_t>((s * kKvHeads + kv) * kDim + d)];
+      }
+      score /= std::sqrt(double{kDim});
+      total += std::exp(score);
+      for (int d = 0; d < kDim; ++d) {
+        out[static_cast<size_t>(d)] +=
+            std::exp(score) * v[static_cast<size_t>((s * kKvHeads + kv) * kDim + d)];
+      }
+    }
+    for (double& value : out) value /= total;
+    return out;
+  };
+  AttentionError expected;
+  const auto add = [](const std::vector<double>& exact, const std::vector<double>& stored,
+                      double* error, double* energy) {
+    for (size_t i = 0; i < exact.size(); ++i) {
+      *error += (stored[i] - exact[i]) * (stored[i] - exact[i]);
+      *energy += exact[i] * exact[i];
+    }
+  };
+  for (int head = 0; head < kHeads; ++head) {
+    for (int t = 0; t < kTokens; ++t) {
+      std::vector<double> exact_scores, scores;
+      const auto exact = output(keys, values, t, head, &exact_scores);
+      const auto stored = output(stored_keys, stored_values, t, head, &scores);
+      add(exact_scores, scores, &expected.score_error, &expected.score_energy);
+      add(exact, stored, &expected.output_error, &expected.output_energy);
+    }
+  }
+  const AttentionShape shape = {kHeads, kKvHeads, kDim};
+  const auto one =
+      AttentionErrors(shape, queries, {&keys, &values}, {{&stored_keys, &stored_values}});
+  SetThreads(3);
+  const auto three =
+      AttentionErrors(shape, queries, {&keys, &values}, {{&stored_keys, &stored_values}});
+  SetThreads(1);
+  ASSERT_EQ(one.size(), 1u);
+  EXPECT_NEAR(one[0].score_error, expected.score_error, 1e-12 * expected.score_error);
+  EXPECT_NEAR(one[0].output_error, expected.output_error, 1e-12 * expected.output_error);
+  EXPECT_NEAR(one[0].score_relative_mse(), expected.score_relative_mse(), 1e-12);
+  EXPECT_NEAR(one[0].output_relative_mse(), expected.output_relative_mse(), 1e-12);
+  EXPECT_EQ(one[0].score_error, three[0].score_error);
+  EXPECT_EQ(one[0].output_error, three[0].output_error);
 }
 
 }  // namespace

@@ -78,8 +78,10 @@ TEST_P(RotationTest, AFormatAfterRopeQuantizesTheKeysThatAttentionReads) {
   block.set_queries(Bytes(captured_[0].queries));
   const std::string text = "int3.asym.token.post";
   ASSERT_OK_AND_ASSIGN(const LayerFormat format, ParseFormatPair(text, false));
-  ASSERT_OK_AND_ASSIGN(const v1::FormatError error,
-                       SimulateLayer({.header = header}, text, format, 1, {block}));
+  ASSERT_OK_AND_ASSIGN(const std::vector<v1::FormatError> errors,
+                       SimulateFormats({.header = header}, {text}, {format}, 1, {block}));
+  ASSERT_EQ(errors.size(), 1u);
+  const v1::FormatError& error = errors[0];
 
   const std::vector<float>& keys = read_.at(1);
   std::vector<float> stored = keys;

@@ -1,5 +1,6 @@
-// The engine's threads. Items go to whichever thread is free, so a core that others keep busy does
-// not hold up the rest; since items are independent, results do not depend on who did what.
+// The process's threads for arithmetic. Items go to whichever thread is free, so a core that others
+// keep busy does not hold up the rest; since items are independent, results do not depend on who
+// did what.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +8,8 @@
 
 namespace plumbline {
 
-// Fixes the number of threads of the process's engines, the caller's included. 0 = the cores this
-// process may run on. Returns the number. Not while an engine steps.
+// Fixes the number of threads, the caller's included; until then there is one. 0 = the cores this
+// process may run on. Returns the number. Not while a loop runs.
 int SetThreads(int threads);
 
 // Calls body(begin, end) on disjoint ranges that cover [0, count), of `grain` items or fewer.

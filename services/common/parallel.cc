@@ -1,4 +1,4 @@
-#include "services/engine/cpu/parallel.h"
+#include "services/common/parallel.h"
 
 #include <sched.h>
 
