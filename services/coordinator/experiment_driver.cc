@@ -166,6 +166,15 @@ absl::Status ExperimentDriver::Load(const ExperimentRecord& record) {
   return absl::OkStatus();
 }
 
+absl::Status ExperimentDriver::AddNeeds(int stage_index, const StageNeeds& needs) {
+  const std::string stage = stages_[static_cast<size_t>(stage_index)]->name();
+  PLUMB_RETURN_IF_ERROR(deps_.store->AddCells(id_, stage_index, stage, InPromptOrder(needs.cells)));
+  for (const v1::CaptureTask& task : needs.captures) {
+    PLUMB_RETURN_IF_ERROR(deps_.store->AddCapture(id_, stage_index, task));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& record) {
   const auto index = static_cast<size_t>(record.stage_index);
   if (index >= stages_.size()) {
@@ -175,10 +184,11 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& recor
   }
   auto needs = stages_[index]->Needs(context_, report_, results_);
   if (!needs.ok()) return StopFor(record, needs.status());
-  PLUMB_RETURN_IF_ERROR(deps_.store->AddCells(id_, record.stage_index, stages_[index]->name(),
-                                              InPromptOrder(needs->cells)));
-  for (const v1::CaptureTask& task : needs->captures) {
-    PLUMB_RETURN_IF_ERROR(deps_.store->AddCapture(id_, record.stage_index, task));
+  PLUMB_RETURN_IF_ERROR(AddNeeds(record.stage_index, *needs));
+  if (stages_[index]->NextMayBegin() && index + 1 < stages_.size()) {
+    auto next = stages_[index + 1]->Needs(context_, report_, results_);
+    if (!next.ok()) return StopFor(record, next.status());
+    PLUMB_RETURN_IF_ERROR(AddNeeds(record.stage_index + 1, *next));
   }
   needs_ = *std::move(needs);
   planned_stage_ = record.stage_index;

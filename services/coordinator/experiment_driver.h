@@ -67,6 +67,7 @@ class ExperimentDriver {
   absl::StatusOr<StepOutcome> Bind(const ExperimentRecord& record);
   absl::Status Load(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> Plan(const ExperimentRecord& record);
+  absl::Status AddNeeds(int stage_index, const StageNeeds& needs);
   absl::StatusOr<StepOutcome> WaitOrConclude(const ExperimentRecord& record);
   absl::StatusOr<StepOutcome> Conclude(const ExperimentRecord& record);
   // FailedPrecondition with a reason when every cell of the stage was set aside.

@@ -58,6 +58,7 @@ class Store {
 
   // ---- cells ----
   // Adds the cells that are not there and the memberships that are not there. Asking twice is once.
+  // Aborted unless the experiment is active and at `stage_index` or before it.
   virtual absl::Status AddCells(const std::string& experiment_id, int stage_index,
                                 const std::string& stage,
                                 const std::vector<CellMember>& members) = 0;

@@ -72,6 +72,14 @@ TEST_P(StoreContract, AnEndedExperimentKeepsItsState) {
   EXPECT_EQ(record.ended, At(3));
 }
 
+TEST_P(StoreContract, CellsComeForTheOpenStageAndLaterOnesAndForNoPastOne) {
+  const std::string id = Create("a");
+  ASSERT_OK(store_->ConcludeStage(id, 0, v1::Report(), "sweep", At(2)));
+  EXPECT_OK(store_->AddCells(id, 1, "sweep", {}));
+  EXPECT_OK(store_->AddCells(id, 2, "screen", {}));
+  EXPECT_THAT(store_->AddCells(id, 0, "baseline", {}), StatusIs(absl::StatusCode::kAborted));
+}
+
 TEST_P(StoreContract, AStageConcludesOnceWithItsReport) {
   const std::string id = Create("a");
   v1::Report report;

@@ -50,6 +50,7 @@ void CountBySet(const StudyContext& context, const std::vector<PromptOutcome>& o
 class BaselineStage final : public ConditionStage {
  public:
   std::string name() const override { return "baseline"; }
+  bool NextMayBegin() const override { return true; }
 
   absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
                         v1::Report* report) const override {

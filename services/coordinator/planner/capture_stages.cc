@@ -71,6 +71,7 @@ StageBound BoundOfCapture(const StudyContext& context, uint64_t count) {
 class OutlierStage final : public PlannerStage {
  public:
   std::string name() const override { return "outlier channels"; }
+  bool NextMayBegin() const override { return true; }
 
   absl::StatusOr<StageNeeds> Needs(const StudyContext& context, const v1::Report& report,
                                    const ResultView& results) const override {
@@ -180,6 +181,7 @@ std::vector<std::string> SimulatedFormats(const v1::Study& study, const v1::Mode
 class KvErrorStage final : public PlannerStage {
  public:
   std::string name() const override { return "kv errors"; }
+  bool NextMayBegin() const override { return true; }
 
   absl::StatusOr<StageNeeds> Needs(const StudyContext& context, const v1::Report& report,
                                    const ResultView& results) const override {

@@ -26,6 +26,7 @@ Condition Combined(const StudyContext& context, const std::string& name,
 class CombinedStage final : public ConditionStage {
  public:
   std::string name() const override { return "combined layers"; }
+  bool NextMayBegin() const override { return true; }
 
   absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
                         v1::Report* report) const override {

@@ -117,6 +117,7 @@ class ValidationStage final : public ConditionStage {
 class TestStage final : public ConditionStage {
  public:
   std::string name() const override { return "test"; }
+  bool NextMayBegin() const override { return true; }
 
   absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
                         v1::Report* report) const override {

@@ -88,6 +88,10 @@ class Stage {
   // Depends on earlier stages through `report` and `results` alone. May be empty.
   virtual absl::StatusOr<StageNeeds> Needs(const StudyContext& context, const v1::Report& report,
                                            const ResultView& results) const = 0;
+  // True: the next stage's needs are the same whether or not this one has its results and has
+  // concluded, so the driver lets both run at once. A wrong "true" costs work, never a result:
+  // needs are asked again in their turn.
+  virtual bool NextMayBegin() const { return false; }
   // Called when every needed cell is in `results` and every capture is recorded. Writes its part of
   // the report. Deterministic. Unavailable: try again later; another error fails the study.
   virtual absl::Status Conclude(const StudyContext& context, const ResultView& results,

@@ -75,6 +75,7 @@ std::string LowestSafe(const v1::Report& report, double limit) {
 class SweepStage final : public ConditionStage {
  public:
   std::string name() const override { return "sweep"; }
+  bool NextMayBegin() const override { return true; }
 
   absl::Status Conclude(const StudyContext& context, const ResultView& results, Peers& peers,
                         v1::Report* report) const override {

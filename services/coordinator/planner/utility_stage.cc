@@ -29,6 +29,7 @@ absl::StatusOr<double> Perplexity(const StudyContext& context, const ResultView&
 class UtilityStage final : public PlannerStage {
  public:
   std::string name() const override { return "utility"; }
+  bool NextMayBegin() const override { return true; }
 
   absl::StatusOr<StageNeeds> Needs(const StudyContext& context, const v1::Report& report,
                                    const ResultView& results) const override {

@@ -10,7 +10,7 @@ absl::Status SqliteStore::AddCapture(const std::string& experiment_id, int stage
   std::lock_guard<std::mutex> guard(mutex_);
   Transaction transaction(db_.get());
   PLUMB_RETURN_IF_ERROR(transaction.status());
-  PLUMB_RETURN_IF_ERROR(RequireActive(experiment_id, stage_index));
+  PLUMB_RETURN_IF_ERROR(RequireStageAhead(experiment_id, stage_index));
   PLUMB_RETURN_IF_ERROR(
       db_->Run("INSERT INTO captures (capture_id, model_digest, numerics_class_id, task) "
                "VALUES (?1, ?2, ?3, ?4) ON CONFLICT (capture_id) DO UPDATE SET "

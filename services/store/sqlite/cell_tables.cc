@@ -69,7 +69,7 @@ absl::Status SqliteStore::AddCells(const std::string& experiment_id, int stage_i
   std::lock_guard<std::mutex> guard(mutex_);
   Transaction transaction(db_.get());
   PLUMB_RETURN_IF_ERROR(transaction.status());
-  PLUMB_RETURN_IF_ERROR(RequireActive(experiment_id, stage_index));
+  PLUMB_RETURN_IF_ERROR(RequireStageAhead(experiment_id, stage_index));
   for (const CellMember& member : members) {
     PLUMB_RETURN_IF_ERROR(AddCell(experiment_id, stage_index, stage, member));
   }

@@ -235,6 +235,13 @@ absl::Status SqliteStore::ResumeExperiment(const std::string& id, absl::Time now
   return transaction.Commit();
 }
 
+absl::Status SqliteStore::RequireStageAhead(const std::string& id, int stage_index) {
+  PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, ReadExperiment(id));
+  if (IsActive(record.state) && stage_index >= record.stage_index) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat("experiment ", id, " has ended or is at stage ",
+                                         record.stage_index, ", past ", stage_index));
+}
+
 absl::Status SqliteStore::RequireActive(const std::string& id, int stage_index) {
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, ReadExperiment(id));
   if (IsActive(record.state) && record.stage_index == stage_index) return absl::OkStatus();

@@ -109,6 +109,7 @@ class SqliteStore final : public Store {
   // The caller holds mutex_ and, where something is written, a transaction.
   absl::StatusOr<ExperimentRecord> ReadExperiment(const std::string& id);
   absl::Status RequireActive(const std::string& id, int stage_index);
+  absl::Status RequireStageAhead(const std::string& id, int stage_index);  // the open one counts
   absl::Status AddCell(const std::string& experiment_id, int stage_index, const std::string& stage,
                        const CellMember& member);
   absl::StatusOr<LeaseRecord> ReadLease(Query& row);

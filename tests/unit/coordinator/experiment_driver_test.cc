@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/status_matchers.h"
@@ -14,6 +15,7 @@ using ::testing::AllOf;
 using testing::FakeCluster;
 using testing::FakeWorker;
 using ::testing::HasSubstr;
+using testing::StatusIs;
 
 TEST(ExperimentDriverTest, AStudyRunsThroughItsStages) {
   FakeCluster cluster;
@@ -97,6 +99,30 @@ TEST(ExperimentDriverTest, ACaptureThatIsLostEachTimeFailsTheStudyInTheEnd) {
               AllOf(HasSubstr("(stage outliers)"), HasSubstr("captured 4 times"),
                     HasSubstr("no capture capture-")));
   EXPECT_EQ(worker.captures_run, 4);
+}
+
+// The fake ablation lets the capture begin; the baseline lets nothing begin.
+TEST(ExperimentDriverTest, WorkOfTheNextStageBeginsBesideAStageThatLetsIt) {
+  FakeCluster cluster;
+  FakeWorker worker("w", cluster.manager.get(), &cluster.peers);
+  const std::string id = cluster.CreateStudy("a", 6);
+  const auto captured = [&] {
+    return cluster.store->GetCapture(
+        absl::StrCat("capture-", cluster.Record(id).model.model_digest()));
+  };
+  while (cluster.Record(id).stage != "ablation") {
+    EXPECT_THAT(captured(), StatusIs(absl::StatusCode::kNotFound));
+    cluster.RunToEnd(id, &worker, 1);
+  }
+  cluster.Drive(id);
+  ASSERT_EQ(cluster.Record(id).stage, "ablation");
+  ASSERT_OK(captured());
+  ASSERT_OK(worker.Sync());
+  ASSERT_OK(worker.RunAndReport());
+  EXPECT_EQ(worker.captures_run, 1);
+  EXPECT_EQ(cluster.Record(id).stage, "ablation");
+  EXPECT_EQ(cluster.RunToEnd(id, &worker), v1::EXPERIMENT_STATE_SUCCEEDED);
+  EXPECT_EQ(worker.captures_run, 1);
 }
 
 TEST(ExperimentDriverTest, WithAPeerAwayAtTheConclusionItWaitsAndGoesOnByItself) {

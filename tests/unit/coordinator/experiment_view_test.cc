@@ -23,10 +23,14 @@ class ExperimentViewTest : public ::testing::Test {
     while (cluster_.Record(id_).state != v1::EXPERIMENT_STATE_RUNNING) cluster_.Drive(id_);
   }
 
-  // Runs so many cells of one lease, `seconds` after whatever came before.
+  // Runs so many cells of one lease, `seconds` after whatever came before. Captures that begin
+  // beside them are done first.
   void RunCells(size_t count, int seconds) {
     cluster_.clock.Advance(absl::Seconds(seconds));
     ASSERT_OK(worker_.Sync());
+    while (!worker_.leases.empty() && worker_.leases.begin()->second.has_capture()) {
+      ASSERT_THAT(worker_.RunAndReport(), IsOk());
+    }
     ASSERT_THAT(worker_.RunAndReport(count), IsOk());
   }
 

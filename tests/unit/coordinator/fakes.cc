@@ -70,6 +70,7 @@ class BaselineStage final : public Stage {
 class AblationStage final : public Stage {
  public:
   std::string name() const override { return "ablation"; }
+  bool NextMayBegin() const override { return true; }  // the capture waits for nothing
   absl::StatusOr<StageNeeds> Needs(const StudyContext& context, const v1::Report& report,
                                    const ResultView& results) const override {
     StageNeeds needs;

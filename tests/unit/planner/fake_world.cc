@@ -256,6 +256,17 @@ absl::StatusOr<v1::ClassifyResponse> FakePeers::Classify(const v1::ClassifyReque
   return ClassificationToProto(classification, request);
 }
 
+std::string TextOf(const StageNeeds& needs) {
+  std::string text;
+  for (const PlannedCell& cell : needs.cells) {
+    absl::StrAppend(&text, cell.key, " ", cell.condition, "\n");
+  }
+  for (const v1::CaptureTask& task : needs.captures) {
+    absl::StrAppend(&text, task.capture_id(), "\n");
+  }
+  return text;
+}
+
 absl::StatusOr<StudyRun> RunStudy(const World& world, const StudyContext& context) {
   FakePeers peers(world);
   return RunStudy(world, context, peers);
@@ -266,9 +277,22 @@ absl::StatusOr<StudyRun> RunStudy(const World& world, const StudyContext& contex
   std::map<std::string, const v1::Prompt*> prompts;
   for (const v1::Prompt& prompt : context.prompts) prompts[prompt.id()] = &prompt;
   StudyRun run;
-  for (const std::unique_ptr<Stage>& stage : StagesOf(context.study)) {
+  std::string foretold;  // what this stage was found to need while the one before it ran
+  const std::vector<std::unique_ptr<Stage>> stages = StagesOf(context.study);
+  for (size_t i = 0; i < stages.size(); ++i) {
+    const Stage* stage = stages[i].get();
     run.stages.push_back(stage->name());
     PLUMB_ASSIGN_OR_RETURN(StageNeeds needs, stage->Needs(context, run.report, run.results));
+    if (i > 0 && stages[i - 1]->NextMayBegin() && TextOf(needs) != foretold) {
+      return absl::InternalError(
+          absl::StrCat("stage ", stages[i - 1]->name(), " says that ", stage->name(),
+                       " may begin beside it, but what that needs changes when it concludes"));
+    }
+    if (stage->NextMayBegin()) {
+      PLUMB_ASSIGN_OR_RETURN(const StageNeeds next,
+                             stages[i + 1]->Needs(context, run.report, run.results));
+      foretold = TextOf(next);
+    }
     for (const PlannedCell& cell : needs.cells) {
       if (run.results.cells.contains(cell.key)) continue;
       const JudgedCell judged = Answer(world, cell, prompts[cell.prompt_id]);

@@ -68,7 +68,11 @@ class FakePeers final : public Peers {
   std::map<std::string, v1::CaptureTask> captures_;
 };
 
-// Runs a study to its end as the driver would.
+// Keys and conditions of the cells, ids of the captures: a line each.
+std::string TextOf(const StageNeeds& needs);
+
+// Runs a study to its end as the driver would. Internal when a stage whose next one may begin
+// beside it (Stage::NextMayBegin) changes what that one needs.
 struct StudyRun {
   v1::Report report;
   std::vector<std::string> stages;
