@@ -24,6 +24,8 @@ namespace {
 
 constexpr int kDetached = 130;
 constexpr absl::Duration kWatchRetry = absl::Milliseconds(500);
+constexpr absl::Duration kFirstCall = absl::Seconds(5);
+constexpr absl::Duration kFirstCallPoll = absl::Milliseconds(100);
 
 bool Ended(v1::ExperimentState state) {
   return state == v1::EXPERIMENT_STATE_SUCCEEDED || state == v1::EXPERIMENT_STATE_FAILED ||
@@ -50,7 +52,7 @@ absl::Status ShowEstimate(Session& session, const v1::Study& study) {
           HumanCount(static_cast<double>(estimate.cells_at_most())).c_str(),
           HumanCount(static_cast<double>(estimate.tokens_at_most())).c_str());
   if (estimate.seconds_estimated() > 0) {
-    fprintf(stderr, ", about %s", HumanDuration(estimate.seconds_estimated()).c_str());
+    fprintf(stderr, ", at most about %s", HumanDuration(estimate.seconds_estimated()).c_str());
   }
   fprintf(stderr, "; stages:");
   for (const v1::StageProgress& stage : estimate.stages()) {
@@ -59,6 +61,17 @@ absl::Status ShowEstimate(Session& session, const v1::Study& study) {
   }
   fprintf(stderr, "\n");
   return absl::OkStatus();
+}
+
+// A worker that this command has just started may not have called the coordinator yet.
+absl::Status ShowEstimateSoon(Session& session, const v1::Study& study) {
+  const absl::Time until =
+      absl::Now() + (session.cluster() != nullptr ? kFirstCall : absl::ZeroDuration());
+  while (true) {
+    const absl::Status status = ShowEstimate(session, study);
+    if (!absl::IsUnavailable(status) || absl::Now() >= until) return status;
+    absl::SleepFor(kFirstCallPoll);
+  }
 }
 
 // One Watch stream to its end; `last` is the newest state seen. Stops early when `shutdown` is
@@ -164,7 +177,7 @@ int RunStudy(const StudyFlags& flags, const v1::Study& study) {
   fprintf(stderr, "experiment %s%s\n", experiment.id().c_str(),
           Ended(experiment.state()) ? " (finished before)" : "");
   if (!Ended(experiment.state())) {
-    const absl::Status status = ShowEstimate(**session, study);
+    const absl::Status status = ShowEstimateSoon(**session, study);
     // Without a worker that has the model there is none; following the study tells so in full.
     if (!status.ok() && (flags.detach || !absl::IsUnavailable(status))) {
       fprintf(stderr, "no estimate: %s\n", std::string(status.message()).c_str());

@@ -38,6 +38,52 @@ EngineStats Difference(const EngineStats& after, const EngineStats& before) {
   return added;
 }
 
+constexpr int kProbeSequences = 64;
+constexpr int kProbePromptTokens = 24;
+constexpr int kProbeAnswerTokens = 16;
+constexpr int kProbeWarmUp = 2;  // steps in which buffers and graphs are made
+constexpr std::chrono::duration<double> kProbeSeconds{1};
+
+int64_t TokensOf(const Engine& engine) {
+  return engine.stats().prompt_tokens + engine.stats().decoded_tokens;
+}
+
+absl::Status SubmitProbe(Engine& engine, int sequences) {
+  const ModelShape& shape = engine.shape();
+  for (int i = 0; i < sequences; ++i) {
+    SequenceRequest request;
+    request.id = static_cast<uint64_t>(i);
+    for (int t = 0; t < kProbePromptTokens; ++t) {
+      request.prompt_tokens.push_back((i * 31 + t * 7 + 1) % std::max(shape.vocab_size, 1));
+    }
+    request.layers.resize(static_cast<size_t>(shape.num_layers));
+    request.max_new_tokens = kProbeAnswerTokens;
+    PLUMB_RETURN_IF_ERROR(engine.Submit(std::move(request)));
+  }
+  return absl::OkStatus();
+}
+
+// Of an idle engine, which is idle again afterwards.
+absl::StatusOr<double> TokensPerSecond(Engine& engine, int max_running) {
+  const int sequences = std::min(max_running, kProbeSequences);
+  absl::Status status = SubmitProbe(engine, sequences);
+  auto started = std::chrono::steady_clock::now();
+  std::chrono::duration<double> took{0};
+  int64_t before = TokensOf(engine);
+  for (int step = 0; status.ok() && engine.active() > 0 && took < kProbeSeconds; ++step) {
+    if (step == kProbeWarmUp) {
+      before = TokensOf(engine);
+      started = std::chrono::steady_clock::now();
+    }
+    status = engine.Step().status();
+    took = std::chrono::steady_clock::now() - started;
+  }
+  const int64_t tokens = TokensOf(engine) - before;
+  for (int i = 0; i < sequences; ++i) (void)engine.Cancel(static_cast<uint64_t>(i));
+  PLUMB_RETURN_IF_ERROR(status);
+  return took.count() > 0 ? static_cast<double>(tokens) / took.count() : 0;
+}
+
 }  // namespace
 
 EngineRunner::EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded,
@@ -80,23 +126,46 @@ void EngineRunner::Cancel(uint64_t id) {
   wake_.notify_all();
 }
 
-absl::StatusOr<std::string> EngineRunner::NumericsClassOf(const CatalogEntry& entry) {
-  auto answer = std::make_shared<std::promise<absl::StatusOr<std::string>>>();
-  std::future<absl::StatusOr<std::string>> future = answer->get_future();
+template <typename Answer>
+absl::StatusOr<Answer> EngineRunner::OnEngine(const CatalogEntry& entry,
+                                              const std::function<Answer(Loaded& loaded)>& ask) {
+  auto answer = std::make_shared<std::promise<absl::StatusOr<Answer>>>();
+  std::future<absl::StatusOr<Answer>> future = answer->get_future();
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (stopping_) return absl::UnavailableError("the engine is shutting down");
-    tasks_.push_back([this, entry, answer] {
+    tasks_.push_back([this, entry, answer, &ask] {
       absl::StatusOr<Loaded*> loaded = Load(entry);
       if (!loaded.ok()) {
         answer->set_value(loaded.status());
       } else {
-        answer->set_value((*loaded)->engine->numerics_class());
+        Answer said = ask(**loaded);
+        RefreshStats();
+        answer->set_value(std::move(said));
       }
     });
   }
   wake_.notify_all();
   return future.get();
+}
+
+absl::StatusOr<std::string> EngineRunner::NumericsClassOf(const CatalogEntry& entry) {
+  return OnEngine<std::string>(entry,
+                               [](Loaded& loaded) { return loaded.engine->numerics_class(); });
+}
+
+double EngineRunner::ProbeRate(const CatalogEntry& entry) {
+  const std::function<double(Loaded&)> probe = [&](Loaded& loaded) {
+    if (!loaded.running.empty()) return 0.0;
+    const absl::StatusOr<double> rate = TokensPerSecond(*loaded.engine, options_.max_running);
+    if (rate.ok()) return *rate;
+    spdlog::warn("model {}: its speed is not known: {}", entry.info.name(),
+                 std::string(rate.status().message()));
+    // Its state is not known either: it is loaded anew when needed.
+    loaded_.erase(entry.info.model_digest());
+    return 0.0;
+  };
+  return OnEngine<double>(entry, probe).value_or(0);
 }
 
 int EngineRunner::active() const {

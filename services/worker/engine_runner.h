@@ -53,6 +53,10 @@ class EngineRunner {
   // Loads the model's engine now and answers its numerics class.
   absl::StatusOr<std::string> NumericsClassOf(const CatalogEntry& entry);
 
+  // Tokens a second of a short full batch, run now, its first steps left out. 0 where something
+  // else runs on that engine or the batch fails: the rate is then learnt from real work.
+  double ProbeRate(const CatalogEntry& entry);
+
   int active() const;
   // Tokens (prompt and answer) computed since the start, for the measured rate.
   int64_t tokens_computed() const;
@@ -71,6 +75,10 @@ class EngineRunner {
     uint64_t last_used = 0;
   };
 
+  // What `ask` says of the entry's engine, which is loaded where it is not; on the engine thread.
+  template <typename Answer>
+  absl::StatusOr<Answer> OnEngine(const CatalogEntry& entry,
+                                  const std::function<Answer(Loaded& loaded)>& ask);
   void Run();
   void StartJob(Job job);
   void StepAll();

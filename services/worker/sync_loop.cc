@@ -43,7 +43,9 @@ SyncLoop::SyncLoop(SyncLoopOptions options, std::unique_ptr<CoordinatorLink> lin
       tokens_computed_(std::move(tokens_computed)),
       incarnation_id_(options_.incarnation_id),
       retry_(options_.first_retry),
-      rate_since_(clock->Now()) {}
+      rate_tokens_(tokens_computed_()),
+      rate_since_(clock->Now()),
+      rate_(options_.capabilities.tokens_per_second()) {}
 
 SyncLoop::~SyncLoop() {
   {
@@ -71,7 +73,10 @@ v1::SyncRequest SyncLoop::MakeSyncRequest() {
   const absl::Time now = clock_->Now();
   if (now - rate_since_ >= kRateWindow) {
     const int64_t tokens = tokens_computed_();
-    rate_ = static_cast<double>(tokens - rate_tokens_) / absl::ToDoubleSeconds(now - rate_since_);
+    // A worker that had nothing to do is as fast as it was.
+    if (tokens > rate_tokens_) {
+      rate_ = static_cast<double>(tokens - rate_tokens_) / absl::ToDoubleSeconds(now - rate_since_);
+    }
     rate_tokens_ = tokens;
     rate_since_ = now;
   }

@@ -159,6 +159,30 @@ TEST_F(EngineRunnerTest, CancelReachesTheEngineAndSilencesTheSequence) {
   EXPECT_EQ(calls, 0);
 }
 
+TEST_F(EngineRunnerTest, AProbeMeasuresARateAndLeavesTheEngineIdle) {
+  EXPECT_GT(runner_.ProbeRate(Entry("m1")), 0);
+  EXPECT_EQ(runner_.active(), 0);
+  EXPECT_OK(Run("m1"));
+  EXPECT_EQ(state_.made, 1);
+}
+
+TEST_F(EngineRunnerTest, AProbeThatFailsTellsNoRateAndTheEngineIsLoadedAnew) {
+  state_.fail_step = true;
+  EXPECT_EQ(runner_.ProbeRate(Entry("m1")), 0);
+  EXPECT_OK(Run("m1"));
+  EXPECT_EQ(state_.made, 2);
+}
+
+TEST_F(EngineRunnerTest, ABusyEngineIsNotProbed) {
+  state_.finish = false;
+  const uint64_t id = runner_.Submit(Entry("m1"), Request(), [](absl::StatusOr<SequenceResult>) {});
+  while (runner_.stats().steps + runner_.tokens_computed() == 0) std::this_thread::yield();
+  EXPECT_EQ(runner_.ProbeRate(Entry("m1")), 0);
+  runner_.Cancel(id);
+  while (runner_.active() != 0) std::this_thread::yield();
+  EXPECT_EQ(state_.cancelled, 1);
+}
+
 TEST_F(EngineRunnerTest, NumericsClassComesFromTheEngine) {
   ASSERT_OK_AND_ASSIGN(const std::string text, runner_.NumericsClassOf(Entry("m1")));
   EXPECT_EQ(text, "fake/1");
