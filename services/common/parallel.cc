@@ -129,13 +129,6 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-int AvailableCores() {
-  cpu_set_t affinity;
-  CPU_ZERO(&affinity);
-  if (sched_getaffinity(0, sizeof affinity, &affinity) != 0) return 1;
-  return std::max(CPU_COUNT(&affinity), 1);
-}
-
 // Held by whoever loops in it, so that a change of size does not pull it away.
 struct SharedPool {
   std::mutex mutex;
@@ -148,6 +141,13 @@ SharedPool& Shared() {
 }
 
 }  // namespace
+
+int AvailableCores() {
+  cpu_set_t affinity;
+  CPU_ZERO(&affinity);
+  if (sched_getaffinity(0, sizeof affinity, &affinity) != 0) return 1;
+  return std::max(CPU_COUNT(&affinity), 1);
+}
 
 int SetThreads(int threads) {
   if (threads <= 0) threads = AvailableCores();

@@ -8,6 +8,9 @@
 
 namespace plumbline {
 
+// Cores that this process may run on; at least 1.
+int AvailableCores();
+
 // Fixes the number of threads, the caller's included; until then there is one. 0 = the cores this
 // process may run on. Returns the number. Not while a loop runs.
 int SetThreads(int threads);

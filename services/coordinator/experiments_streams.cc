@@ -93,9 +93,8 @@ absl::Status ExperimentsService::StreamReport(
   const v1::ReportFormat format =
       request.format() == v1::REPORT_FORMAT_UNSPECIFIED ? v1::REPORT_FORMAT_HTML : request.format();
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, deps_.store->GetExperiment(request.id()));
-  PLUMB_ASSIGN_OR_RETURN(const v1::Report report,
-                         BuildReport(deps_.store, *deps_.logic, *deps_.directory, record,
-                                     {format, request.show_texts()}));
+  PLUMB_ASSIGN_OR_RETURN(const v1::Report report, BuildReport(deps_.store, *deps_.logic, record,
+                                                              {format, request.show_texts()}));
   PLUMB_ASSIGN_OR_RETURN(const std::vector<ReportFile> files,
                          deps_.render(report, format, request.show_texts()));
   for (const ReportFile& file : files) {

@@ -101,6 +101,12 @@ absl::StatusOr<v1::SyncResponse> LeaseManager::Sync(const v1::SyncRequest& reque
     directory_->Remove(request.worker_id());
     return status;
   }
+  if (workers_[request.worker_id()].incarnation_id != request.incarnation_id()) {
+    PLUMB_RETURN_IF_ERROR(store_->PutIncarnation({.incarnation_id = request.incarnation_id(),
+                                                  .worker_id = request.worker_id(),
+                                                  .version = request.capabilities().version(),
+                                                  .machine = request.capabilities().machine()}));
+  }
   PLUMB_RETURN_IF_ERROR(AcceptSequence(request));
   PLUMB_RETURN_IF_ERROR(ExpireLocked(now));
   if (request.draining()) {
@@ -341,7 +347,10 @@ absl::Status LeaseManager::ReportCells(const v1::ReportRequest& request, absl::T
   for (int i = 0; i < request.results_size(); ++i) {
     const v1::CellResult& result = request.results(i);
     if (result.status().code() == 0) {
-      good.push_back({result, ResultDigest(result), WantsAudit(result.cell_key())});
+      good.push_back({.result = result,
+                      .digest = ResultDigest(result),
+                      .want_audit = WantsAudit(result.cell_key()),
+                      .incarnation_id = request.incarnation_id()});
       good_at.push_back(i);
       continue;
     }

@@ -129,10 +129,4 @@ double ModelDirectory::TokensPerSecond(const std::string& model_digest) const {
   return sum;
 }
 
-std::string ModelDirectory::VersionOf(const std::string& worker_id) const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const auto it = workers_.find(worker_id);
-  return it == workers_.end() ? std::string() : it->second.capabilities.version();
-}
-
 }  // namespace plumbline

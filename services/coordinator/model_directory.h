@@ -39,8 +39,6 @@ class ModelDirectory {
   int CountLive() const;
   // Sum over live workers with the model; 0 = not measured yet.
   double TokensPerSecond(const std::string& model_digest) const;
-  // Version that the worker last gave; empty when unknown.
-  std::string VersionOf(const std::string& worker_id) const;
 
  private:
   struct Entry {

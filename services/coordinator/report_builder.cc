@@ -18,16 +18,11 @@ void SetTime(absl::Time time, google::protobuf::Timestamp* out) {
   out->set_seconds(absl::ToUnixSeconds(time));
 }
 
-absl::Status AddProvenance(Store* store, const ModelDirectory& directory,
-                           const ExperimentRecord& record, v1::Report* report) {
+absl::Status AddProvenance(Store* store, const ExperimentRecord& record, v1::Report* report) {
   PLUMB_ASSIGN_OR_RETURN(const ExperimentTotals totals, store->GetTotals(record.id));
   v1::Provenance* provenance = report->mutable_provenance();
   provenance->clear_workers();
-  for (const v1::WorkerSummary& worker : totals.workers) {
-    v1::WorkerSummary* added = provenance->add_workers();
-    *added = worker;
-    added->set_version(directory.VersionOf(worker.worker_id()));
-  }
+  for (const v1::WorkerSummary& worker : totals.workers) *provenance->add_workers() = worker;
   SetTime(record.created, provenance->mutable_started());
   if (record.ended != absl::InfinitePast()) SetTime(record.ended, provenance->mutable_ended());
   provenance->set_cells_run(totals.cells - totals.cells_shared - totals.cells_poisoned);
@@ -117,7 +112,6 @@ absl::Status AddExamples(Store* store, const StudyLogic& logic, const Experiment
 }  // namespace
 
 absl::StatusOr<v1::Report> BuildReport(Store* store, const StudyLogic& logic,
-                                       const ModelDirectory& directory,
                                        const ExperimentRecord& record,
                                        const ReportRequest& request) {
   if (record.stage_index == 0) {
@@ -126,7 +120,7 @@ absl::StatusOr<v1::Report> BuildReport(Store* store, const StudyLogic& logic,
         ") is not done; `plumb watch ", record.id, "` shows how far it is"));
   }
   PLUMB_ASSIGN_OR_RETURN(v1::Report report, store->GetReport(record.id));
-  PLUMB_RETURN_IF_ERROR(AddProvenance(store, directory, record, &report));
+  PLUMB_RETURN_IF_ERROR(AddProvenance(store, record, &report));
   PLUMB_RETURN_IF_ERROR(AddExamples(store, logic, record, request.show_texts, &report));
   if (record.ended == absl::InfinitePast() || record.state != v1::EXPERIMENT_STATE_SUCCEEDED) {
     report.add_warnings(absl::StrCat("the study is not finished (",

@@ -5,7 +5,6 @@
 #include "absl/status/statusor.h"
 #include "plumbline/v1/experiments.pb.h"
 #include "plumbline/v1/report.pb.h"
-#include "services/coordinator/model_directory.h"
 #include "services/coordinator/study_logic.h"
 #include "services/store/store.h"
 
@@ -18,7 +17,6 @@ struct ReportRequest {
 
 // FailedPrecondition while no stage has concluded.
 absl::StatusOr<v1::Report> BuildReport(Store* store, const StudyLogic& logic,
-                                       const ModelDirectory& directory,
                                        const ExperimentRecord& record,
                                        const ReportRequest& request);
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "services/common/digest.h"
 #include "services/report/format.h"
 #include "services/report/sweep.h"
 
@@ -259,7 +260,12 @@ Table ProvenanceTable(const v1::Report& report) {
                        : ", stopped once the verdict is decided"));
   add("special tokens in prompts",
       study.decoding().parse_special() ? "become special tokens" : "stay text");
-  add("system prompt", study.system_prompt().empty() ? "the model's own default" : "given");
+  add("system prompt", study.system_prompt().empty()
+                           ? "the model's own default"
+                           : absl::StrCat("given, SHA-256 ", Sha256Hex(study.system_prompt())));
+  add("utility text", study.utility_text().empty()
+                          ? std::string()
+                          : absl::StrCat("SHA-256 ", Sha256Hex(study.utility_text())));
   add("judge", absl::StrCat(p.judge(), " ", p.judge_version()));
   add("policy", p.policy_version());
   add("study digest", p.study_digest());
@@ -268,7 +274,8 @@ Table ProvenanceTable(const v1::Report& report) {
   std::vector<std::string> workers;
   for (const v1::WorkerSummary& worker : p.workers()) {
     workers.push_back(absl::StrCat(worker.worker_id(), " (", worker.cells(), " cells, version ",
-                                   worker.version(), ")"));
+                                   worker.version(), worker.machine().empty() ? "" : ", ",
+                                   worker.machine(), ")"));
   }
   add("workers", absl::StrJoin(workers, "; "));
   add("cells run", absl::StrCat(p.cells_run()));
@@ -280,6 +287,7 @@ Table ProvenanceTable(const v1::Report& report) {
   if (p.has_started()) add("started", TimeUtil::ToString(p.started()));
   if (p.has_ended()) add("ended", TimeUtil::ToString(p.ended()));
   add("capture", report.channels().capture_digest());
+  add("capture of the KV errors", report.kv_capture_digest());
   return table;
 }
 

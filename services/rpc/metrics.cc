@@ -174,6 +174,4 @@ std::unique_ptr<Metrics> Metrics::Create(absl::string_view service) {
   return metrics;
 }
 
-absl::string_view BuildVersion() { return PLUMB_VERSION; }
-
 }  // namespace plumbline

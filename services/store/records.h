@@ -131,7 +131,16 @@ struct OpenCell {
 struct NewResult {
   v1::CellResult result;  // status OK
   std::string digest;
-  bool want_audit = false;  // run it once more on another worker
+  bool want_audit = false;     // run it once more on another worker
+  std::string incarnation_id;  // the worker's process that computed it; empty = not known
+};
+
+// One process of a worker.
+struct Incarnation {
+  std::string incarnation_id;
+  std::string worker_id;
+  std::string version;  // of its build
+  std::string machine;
 };
 
 enum class PutOutcome { kStored, kEqual, kConflict, kUnknownCell };

@@ -144,6 +144,8 @@ class Store {
                                                   const WorkFailure& failure) = 0;
 
   // ---- workers ----
+  // Kept for the provenance of its results. The first word counts; asking twice is once.
+  virtual absl::Status PutIncarnation(const Incarnation& incarnation) = 0;
   virtual absl::StatusOr<std::vector<QuarantinedWorker>> Quarantined() = 0;
 
   // ---- purge ----

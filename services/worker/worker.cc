@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "services/common/digest.h"
 #include "services/common/logging.h"
+#include "services/common/machine.h"
 #include "services/common/status_macros.h"
 #include "services/engine/cuda/cuda_engine.h"
 #include "services/worker/generation_service.h"
@@ -156,6 +157,9 @@ absl::Status AddSyncLoop(const v1::WorkerConfig& config, const EngineOptions& op
   *sync.capabilities.mutable_numerics() = parts->numerics;
   sync.capabilities.set_max_cells(static_cast<uint32_t>(sync.max_cells));
   sync.capabilities.set_version(std::string(BuildVersion()));
+  sync.capabilities.set_machine(DescribeMachine());
+  sync.capabilities.set_tokens_per_second(
+      parts->runner->ProbeRate(parts->catalog->entries().front()));
   PLUMB_ASSIGN_OR_RETURN(auto client, RpcClient<v1::Work>::Create(config.coordinator()));
   EngineRunner* runner = parts->runner.get();
   parts->sync = std::make_unique<SyncLoop>(

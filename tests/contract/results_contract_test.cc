@@ -86,6 +86,34 @@ TEST_P(StoreContract, AnAuditIsGrantedToAnotherWorkerAndCountedWhenEqual) {
   EXPECT_EQ(totals.audited, 1u);
 }
 
+TEST_P(StoreContract, TotalsNameTheBuildAndTheMachineThatComputed) {
+  const std::string id = Create("a");
+  AddCells(id, {"k1", "k2", "k3", "k4"});
+  ASSERT_OK(store_->PutIncarnation({"i1", "w1", "1.0", "small"}));
+  ASSERT_OK(store_->PutIncarnation({"i1", "w1", "9.9", "another"}));  // the first word counts
+  ASSERT_OK(store_->PutIncarnation({"i2", "w1", "1.1", "large"}));
+  const auto put = [&](const std::string& key, const std::string& incarnation) {
+    NewResult result = Result(key);
+    result.incarnation_id = incarnation;
+    EXPECT_OK(store_->PutResults("w1", "", {result}, At(1)).status());
+  };
+  put("k1", "i1");
+  put("k2", "i1");
+  put("k3", "i2");
+  put("k4", "unheard of");
+  Reopen();
+  ASSERT_OK_AND_ASSIGN(const ExperimentTotals totals, store_->GetTotals(id));
+  ASSERT_EQ(totals.workers.size(), 3u);
+  EXPECT_EQ(totals.workers[0].version(), "");
+  EXPECT_EQ(totals.workers[0].cells(), 1u);
+  EXPECT_EQ(totals.workers[1].version(), "1.0");
+  EXPECT_EQ(totals.workers[1].machine(), "small");
+  EXPECT_EQ(totals.workers[1].cells(), 2u);
+  EXPECT_EQ(totals.workers[2].version(), "1.1");
+  EXPECT_EQ(totals.workers[2].machine(), "large");
+  EXPECT_EQ(totals.workers[2].cells(), 1u);
+}
+
 TEST_P(StoreContract, AResultThatWasThereBeforeIsShared) {
   const std::string a = Create("a");
   AddCells(a, {"k1"});

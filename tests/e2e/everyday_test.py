@@ -174,6 +174,21 @@ def check_sweep_speaks_of_its_plans(folder, prompts):
     done = run("sweep", "--model", os.path.join(folder, "models", "tiny"), "--data", os.path.join(folder, "sweep-data"),
                "--prompts", prompts, "--kv", "*:int8.asym.token", "--max-new-tokens", "4")
     assert "int8.asym.token" in done.stdout and "int4" not in done.stdout + done.stderr, done.stdout + done.stderr
+    told = re.search(r"at most (\S+) cells, (\S+) tokens, at most about \S+; stages: baseline", done.stderr)
+    assert told, done.stderr
+    say("a study first tells cells, tokens and time:", told.group(0))
+
+
+def check_provenance(folder):
+    """The report, read when no worker is left, names the build and the machine that computed."""
+    data = os.path.join(folder, "sweep-data")
+    experiment = run("list", "--data", data).stdout.splitlines()[1].split()[0]
+    report = json.loads(run("report", experiment, "--format", "json", "--out", "-", "--data", data).stdout)
+    workers = report["provenance"]["workers"]
+    version = run("--version").stdout.split()[-1]
+    assert [worker["version"] for worker in workers] == [version], (workers, version)
+    assert "core" in workers[0]["machine"] and "GiB" in workers[0]["machine"], workers
+    say("provenance:", version, workers[0]["machine"])
 
 
 def main():
@@ -182,6 +197,7 @@ def main():
         prompts = write_prompts(folder)
         check_raw_alone(folder, prompts)
         check_sweep_speaks_of_its_plans(folder, prompts)
+        check_provenance(folder)
         check_purge(folder, prompts)
         check_models(folder, prompts)
 

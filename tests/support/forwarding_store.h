@@ -154,6 +154,10 @@ class ForwardingStore : public Store {
     PLUMB_RETURN_IF_ERROR(BeforeRead());
     return inner_->CellsOfLease(lease_id);
   }
+  absl::Status PutIncarnation(const Incarnation& incarnation) override {
+    PLUMB_RETURN_IF_ERROR(BeforeWrite());
+    return inner_->PutIncarnation(incarnation);
+  }
   absl::StatusOr<std::vector<PutResultOutcome>> PutResults(const std::string& worker_id,
                                                            const std::string& lease_id,
                                                            const std::vector<NewResult>& results,

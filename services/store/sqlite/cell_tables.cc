@@ -238,13 +238,17 @@ absl::StatusOr<ExperimentTotals> SqliteStore::GetTotals(const std::string& exper
   }
   PLUMB_RETURN_IF_ERROR(sums.status());
   Query workers(db_.get(),
-                "SELECT worker_id, COUNT(*) FROM results WHERE cell_key IN (SELECT cell_key FROM "
-                "experiment_cells WHERE experiment_id = ?1) GROUP BY worker_id ORDER BY worker_id",
+                "SELECT r.worker_id, COALESCE(i.version, ''), COALESCE(i.machine, ''), COUNT(*) "
+                "FROM results r LEFT JOIN incarnations i ON i.incarnation_id = r.incarnation_id "
+                "WHERE r.cell_key IN (SELECT cell_key FROM experiment_cells WHERE "
+                "experiment_id = ?1) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
                 experiment_id);
   while (workers.Next()) {
     v1::WorkerSummary& worker = totals.workers.emplace_back();
     worker.set_worker_id(workers.Text(0));
-    worker.set_cells(static_cast<uint64_t>(workers.Int(1)));
+    worker.set_version(workers.Text(1));
+    worker.set_machine(workers.Text(2));
+    worker.set_cells(static_cast<uint64_t>(workers.Int(3)));
   }
   PLUMB_RETURN_IF_ERROR(workers.status());
   return totals;

@@ -12,11 +12,14 @@ absl::Status SqliteStore::StoreFirst(const std::string& worker_id, const NewResu
   without_text.clear_text();
   without_text.set_worker_id(worker_id);
   PLUMB_RETURN_IF_ERROR(db_->Run(
-      "INSERT INTO results (cell_key, result, digest, worker_id, stored_us, finish_reason, tokens) "
-      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (cell_key) DO UPDATE SET "
-      "result = ?2, digest = ?3, worker_id = ?4, stored_us = ?5, finish_reason = ?6, tokens = ?7",
+      "INSERT INTO results (cell_key, result, digest, worker_id, stored_us, finish_reason, tokens, "
+      "incarnation_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (cell_key) DO UPDATE "
+      "SET "
+      "result = ?2, digest = ?3, worker_id = ?4, stored_us = ?5, finish_reason = ?6, tokens = ?7, "
+      "incarnation_id = ?8",
       key, ToBlob(without_text), result.digest, worker_id, ToMicros(now),
-      static_cast<int>(result.result.finish_reason()), result.result.token_ids_size()));
+      static_cast<int>(result.result.finish_reason()), result.result.token_ids_size(),
+      result.incarnation_id));
   PLUMB_RETURN_IF_ERROR(
       db_->Run("INSERT INTO result_texts (cell_key, answer) VALUES (?1, ?2) "
                "ON CONFLICT (cell_key) DO UPDATE SET answer = ?2",

@@ -16,6 +16,14 @@ absl::StatusOr<std::unique_ptr<Store>> OpenSqliteStore(const SqliteOptions& opti
   return std::make_unique<SqliteStore>(std::move(lock), std::move(db));
 }
 
+absl::Status SqliteStore::PutIncarnation(const Incarnation& incarnation) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  return db_->Run(
+      "INSERT INTO incarnations (incarnation_id, worker_id, version, machine) "
+      "VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+      incarnation.incarnation_id, incarnation.worker_id, incarnation.version, incarnation.machine);
+}
+
 absl::StatusOr<std::vector<QuarantinedWorker>> SqliteStore::Quarantined() {
   std::lock_guard<std::mutex> guard(mutex_);
   std::vector<QuarantinedWorker> workers;

@@ -98,6 +98,7 @@ class SqliteStore final : public Store {
                                           const WorkFailure& failure) override;
 
   // ---- workers ----
+  absl::Status PutIncarnation(const Incarnation& incarnation) override;
   absl::StatusOr<std::vector<QuarantinedWorker>> Quarantined() override;
 
   // ---- purge ----

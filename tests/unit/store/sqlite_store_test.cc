@@ -145,6 +145,32 @@ TEST_F(SqliteStoreTest, TextsThatLookLikeSqlAreData) {
   EXPECT_EQ(prompts.prompts.at(0).turns(0).text(), "'); DROP TABLE experiments; --");
 }
 
+TEST_F(SqliteStoreTest, AFileOfTheFirstSchemaIsBroughtUpToDate) {
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
+  const std::string old = absl::StrCat(
+      Migrations()[0].sql,
+      "PRAGMA user_version = 1;"
+      "INSERT INTO cells (cell_key, kind, model_digest, numerics_class_id, spec) VALUES "
+      "('k', 1, 'm', 'n', x'');"
+      "INSERT INTO results VALUES ('k', x'', 'd', 'w', 5, 1, 3);");
+  ASSERT_EQ(sqlite3_exec(db, old.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+      << sqlite3_errmsg(db);
+  sqlite3_close(db);
+  ASSERT_OK_AND_ASSIGN(auto store, OpenSqliteStore({.path = path_}));
+  EXPECT_OK(store->PutIncarnation({"i", "w", "1", "a machine"}));
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
+  sqlite3_stmt* row = nullptr;
+  ASSERT_EQ(
+      sqlite3_prepare_v2(db, "SELECT worker_id, incarnation_id FROM results", -1, &row, nullptr),
+      SQLITE_OK);
+  ASSERT_EQ(sqlite3_step(row), SQLITE_ROW);
+  EXPECT_STREQ(reinterpret_cast<const char*>(sqlite3_column_text(row, 0)), "w");
+  EXPECT_STREQ(reinterpret_cast<const char*>(sqlite3_column_text(row, 1)), "");
+  sqlite3_finalize(row);
+  sqlite3_close(db);
+}
+
 TEST(MigrationsTest, TheyAreNumberedWithoutGaps) {
   int number = 0;
   for (const Migration& migration : Migrations()) {

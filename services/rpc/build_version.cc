@@ -1,0 +1,7 @@
+#include "services/rpc/metrics.h"
+
+namespace plumbline {
+
+absl::string_view BuildVersion() { return PLUMB_VERSION; }
+
+}  // namespace plumbline
