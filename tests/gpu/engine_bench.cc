@@ -102,7 +102,7 @@ void Submit(const Settings& settings, const std::vector<std::string>& plans, int
     request.first_top = settings.first_top;
     request.layers = LayersOf(plans[i % plans.size()], engine->shape());
     request.max_new_tokens = settings.answer;
-    for (int layer = 0; measured && layer < settings.layers; ++layer) {
+    for (int layer = 0; measured && layer < engine->shape().num_layers; ++layer) {
       request.measure_layers.push_back(LayerIndex(layer));
     }
     Check(engine->Submit(std::move(request)));
@@ -195,14 +195,15 @@ void Measure(Settings settings, int running, CudaForward* forward, Engine* engin
     double all = 0;
     for (const double sum : sums) all += sum;
     StepAll(engine);
+    const double measure_ms = sums[static_cast<int>(StepPart::kMeasure)];
+    if (measure_ms == 0) Check(absl::InternalError("no prompt was measured: nothing to compare"));
     std::printf(
         "{\"measure\": %d, \"sequences\": %d, \"prompt\": %d, \"answer\": %d, \"seconds_without\": "
         "%.4f, "
         "\"seconds_with\": %.4f, \"slowdown\": %.4f, \"best_slowdown\": %.4f, "
         "\"prompt_step_ms\": %.3f, \"measure_kernels_ms\": %.3f}\n",
         running, sequences, prompt, answer, middle(false), middle(true),
-        middle(true) / middle(false) - 1, seconds[1][0] / seconds[0][0] - 1, all,
-        sums[static_cast<int>(StepPart::kMeasure)]);
+        middle(true) / middle(false) - 1, seconds[1][0] / seconds[0][0] - 1, all, measure_ms);
     std::fflush(stdout);
   }
 }
@@ -289,6 +290,7 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     const int64_t reused_before = engine->stats().reused_rows;
     const int64_t tokens = StepAll(engine.get());
     const double all = Seconds(start);
+    const int64_t steps = engine->stats().steps - steps_before;
     const double middle_context = settings.prompt + settings.answer / 2.0;
     const double kv_ms = running * middle_context * 4.0 * config.num_kv_heads * config.head_dim *
                          config.num_layers / bandwidth * 1e3;
@@ -298,10 +300,9 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
         "\"stem\": %d, \"first_top\": %d, \"reused_rows\": %lld, \"products_ms\": %.3f, "
         "\"products_sustained_ms\": %.3f, \"kv_ms\": %.3f, \"floor_ms\": %.3f, \"load_s\": %.2f}\n",
         running, rows, mix.front().c_str(), settings.prompt, settings.answer, tokens / all, all,
-        static_cast<long long>(engine->stats().steps - steps_before), all * 1e3 / settings.answer,
-        settings.stem, settings.first_top,
-        static_cast<long long>(engine->stats().reused_rows - reused_before), alone.best,
-        alone.sustained, kv_ms, alone.best + kv_ms, load_seconds);
+        static_cast<long long>(steps), all * 1e3 / static_cast<double>(steps), settings.stem,
+        settings.first_top, static_cast<long long>(engine->stats().reused_rows - reused_before),
+        alone.best, alone.sustained, kv_ms, alone.best + kv_ms, load_seconds);
     // The same again, part by part, round the middle of the answers. No sequence has ended by then,
     // so the cache holds as many positions as tokens went in.
     const auto tokens_in = [&] {
