@@ -52,7 +52,9 @@ constexpr int kMostAlgorithms = 32;
 class DeviceBytes {
  public:
   explicit DeviceBytes(int64_t bytes) : error_(cudaMalloc(&data_, std::max<int64_t>(bytes, 1))) {}
-  ~DeviceBytes() { cudaFree(data_); }
+  ~DeviceBytes() {
+    if (data_ != nullptr) cudaFree(data_);
+  }
   DeviceBytes(const DeviceBytes&) = delete;
   DeviceBytes& operator=(const DeviceBytes&) = delete;
   char* data() const { return static_cast<char*>(data_); }
@@ -127,7 +129,8 @@ std::vector<char> RandomValues(Dtype dtype, int64_t count, uint32_t seed) {
 }
 
 // Whether rows keep their bits when they change places and every other row changes: a product of
-// random matrices, then one with the even rows in opposite order and all odd rows replaced.
+// random matrices, then one with the even rows elsewhere (in odd places, where rows are even in
+// number) and all others replaced.
 class RowCheck {
  public:
   RowCheck(Dtype dtype, int rows, int in, int out, int64_t workspace_bytes)
@@ -159,9 +162,10 @@ class RowCheck {
 
   cudaError_t error() const { return error_; }
 
-  bool Passes(const Linear::Impl& linear) const {
+  // *error: what CUDA says where that kept the products from being compared.
+  bool Passes(const Linear::Impl& linear, cudaError_t* error) const {
     std::vector<char> y1(rows_ * y_bytes_), y2(rows_ * y_bytes_);
-    if (!Product(linear, first_, &y1) || !Product(linear, second_, &y2)) return false;
+    if (!Product(linear, first_, &y1, error) || !Product(linear, second_, &y2, error)) return false;
     for (int i = 0; i < rows_; i += 2) {
       if (std::memcmp(&y1[i * y_bytes_], &y2[Moved(i) * y_bytes_], y_bytes_) != 0) return false;
     }
@@ -169,13 +173,20 @@ class RowCheck {
   }
 
  private:
-  int64_t Moved(int row) const { return (rows_ - 1) / 2 * 2 - row; }
+  // Every row has a place of its own: the step shares no factor with the number of rows.
+  int64_t Moved(int row) const { return (int64_t{row} * (rows_ % 5 == 0 ? 1 : 5) + 1) % rows_; }
 
-  bool Product(const Linear::Impl& linear, const std::vector<char>& x, std::vector<char>* y) const {
-    return cudaMemcpy(x_.data(), x.data(), x.size(), cudaMemcpyHostToDevice) == cudaSuccess &&
-           linear.Multiply(x_.data(), weight_.data(), y_.data(), workspace_.data(), nullptr) ==
-               CUBLAS_STATUS_SUCCESS &&
-           cudaMemcpy(y->data(), y_.data(), y->size(), cudaMemcpyDeviceToHost) == cudaSuccess;
+  // An algorithm that the library refuses to run is no error of CUDA's.
+  bool Product(const Linear::Impl& linear, const std::vector<char>& x, std::vector<char>* y,
+               cudaError_t* error) const {
+    *error = cudaMemcpy(x_.data(), x.data(), x.size(), cudaMemcpyHostToDevice);
+    if (*error != cudaSuccess) return false;
+    const cublasStatus_t status =
+        linear.Multiply(x_.data(), weight_.data(), y_.data(), workspace_.data(), nullptr);
+    if (status == CUBLAS_STATUS_ALLOC_FAILED) *error = cudaErrorMemoryAllocation;
+    if (status != CUBLAS_STATUS_SUCCESS) return false;
+    *error = cudaMemcpy(y->data(), y_.data(), y->size(), cudaMemcpyDeviceToHost);
+    return *error == cudaSuccess;
   }
 
   const int rows_;
@@ -216,45 +227,61 @@ std::string ShapeText(int rows, int in, int out) {
          ", " + std::to_string(out) + "]";
 }
 
+std::unique_ptr<Linear> CheckFailed(cudaError_t error, const std::string& shape,
+                                    LinearFailure* failure) {
+  cudaGetLastError();  // an allocation that failed must not fail the next launch's check
+  failure->error = error;
+  failure->text = "checking the product " + shape + ": " + cudaGetErrorString(error);
+  return nullptr;
+}
+
 }  // namespace
 
 Linear::Linear() : impl_(new Impl) {}
 Linear::~Linear() = default;
 
+int64_t Linear::CheckBytes(Dtype dtype, int rows, int in, int out, int64_t workspace_bytes) {
+  const int64_t values = (int64_t{rows} + out) * in + int64_t{rows} * out;
+  return values * DtypeBytes(dtype) + workspace_bytes;
+}
+
 std::unique_ptr<Linear> Linear::Create(cublasLtHandle_t handle, Dtype dtype, int rows, int in,
-                                       int out, int64_t workspace_bytes, std::string* error,
+                                       int out, int64_t workspace_bytes, LinearFailure* failure,
                                        int skip) {
   std::unique_ptr<Linear> linear(new Linear);
   Impl* impl = linear->impl_.get();
   impl->handle = handle;
   impl->workspace_bytes = workspace_bytes;
   const std::string shape = ShapeText(rows, in, out);
+  *failure = {};
   if (!impl->Describe(dtype, rows, in, out)) {
-    *error = "cublasLt cannot describe the product " + shape;
+    failure->text = "cublasLt cannot describe the product " + shape;
     return nullptr;
   }
   const RowCheck check(dtype, rows, in, out, workspace_bytes);
-  if (check.error() != cudaSuccess) {
-    *error = "checking the product " + shape + ": " + cudaGetErrorString(check.error());
-    return nullptr;
-  }
+  if (check.error() != cudaSuccess) return CheckFailed(check.error(), shape, failure);
   const std::vector<cublasLtMatmulHeuristicResult_t> proposals = Proposals(*impl);
   for (const cublasLtMatmulHeuristicResult_t& proposal : proposals) {
     impl->algorithm = proposal.algo;
     impl->workspace_bytes = static_cast<int64_t>(proposal.workspaceSize);
-    if (!check.Passes(*impl) || skip-- > 0) continue;
+    cudaError_t error = cudaSuccess;
+    const bool passes = check.Passes(*impl, &error);
+    if (error != cudaSuccess) return CheckFailed(error, shape, failure);
+    if (!passes || skip-- > 0) continue;
     impl->text = AlgorithmText(proposal.algo);
     return linear;
   }
-  *error = "none of " + std::to_string(proposals.size()) + " cublasLt algorithms for the product " +
-           shape + " with " + std::to_string(workspace_bytes) +
-           " bytes of workspace gives a row the same bits wherever it stands";
+  failure->text = "none of " + std::to_string(proposals.size()) +
+                  " cublasLt algorithms for the product " + shape + " with " +
+                  std::to_string(workspace_bytes) +
+                  " bytes of workspace gives a row the same bits wherever it stands";
   return nullptr;
 }
 
 cudaError_t Linear::Run(const void* x, const void* weight, void* y, void* workspace,
                         cudaStream_t stream) const {
   const cublasStatus_t status = impl_->Multiply(x, weight, y, workspace, stream);
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) return cudaErrorMemoryAllocation;
   return status == CUBLAS_STATUS_SUCCESS ? cudaPeekAtLastError() : cudaErrorUnknown;
 }
 

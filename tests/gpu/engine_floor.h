@@ -134,10 +134,11 @@ inline ProductTimes ProductsAlone(const CudaForward& forward, int rows) {
                    cudaMemcpyDeviceToDevice));
   cublasLtHandle_t handle;
   if (cublasLtCreate(&handle) != CUBLAS_STATUS_SUCCESS) std::exit(1);
-  std::string error;
   const auto make = [&](int in, int out) {
-    auto made = cuda::Linear::Create(handle, cuda::Dtype::kBf16, rows, in, out, kWorkspace, &error);
-    if (made == nullptr) Check(absl::InternalError(error));
+    cuda::LinearFailure failure;
+    auto made =
+        cuda::Linear::Create(handle, cuda::Dtype::kBf16, rows, in, out, kWorkspace, &failure);
+    if (made == nullptr) Check(absl::InternalError(failure.text));
     return made;
   };
   const auto qkv = make(dims.hidden, dims.qkv_dim()), out = make(dims.q_dim(), dims.hidden),

@@ -26,9 +26,9 @@ class StepGraphTest : public testing::Test {
     ASSERT_EQ(cublasLtCreate(&handle_), CUBLAS_STATUS_SUCCESS);
     // The first algorithm for this shape that counts its tiles.
     for (int skip = 0; skip < 8; ++skip) {
-      std::string error;
+      cuda::LinearFailure failure;
       linear_ = cuda::Linear::Create(handle_, cuda::Dtype::kBf16, kRows, kIn, kOut,
-                                     int64_t{32} << 20, &error, skip);
+                                     int64_t{32} << 20, &failure, skip);
       if (linear_ == nullptr) break;
       if (linear_->workspace_bytes() > 0 && linear_->workspace_bytes() <= kCounterBytes) return;
     }

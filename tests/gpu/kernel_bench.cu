@@ -265,10 +265,11 @@ void MeasureProduct(cublasLtHandle_t handle, const char* name, int rows, int in,
   RandomBf16 weight(weights * copies, 0.02f), x(int64_t{rows} * in, 1);
   Bytes y(int64_t{rows} * out * 2), workspace(32 << 20);
   for (int skip = 0; skip < 3; ++skip) {
-    std::string error;
-    const auto linear = Linear::Create(handle, Dtype::kBf16, rows, in, out, 32 << 20, &error, skip);
+    LinearFailure failure;
+    const auto linear =
+        Linear::Create(handle, Dtype::kBf16, rows, in, out, 32 << 20, &failure, skip);
     if (!linear) {
-      fprintf(stderr, "%s\n", error.c_str());
+      fprintf(stderr, "%s\n", failure.text.c_str());
       return;
     }
     const double time = Microseconds(4 * copies, [&](int i, cudaStream_t stream) {

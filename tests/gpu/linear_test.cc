@@ -27,10 +27,10 @@ class LinearTest : public testing::Test {
   }
 
   std::unique_ptr<Linear> Make(const Shape& shape) {
-    std::string error;
+    LinearFailure failure;
     auto linear =
-        Linear::Create(handle_, kDtypeOf<T>, shape.rows, shape.in, shape.out, kWorkspace, &error);
-    EXPECT_NE(linear, nullptr) << error;
+        Linear::Create(handle_, kDtypeOf<T>, shape.rows, shape.in, shape.out, kWorkspace, &failure);
+    EXPECT_NE(linear, nullptr) << failure.text;
     return linear;
   }
 
@@ -152,10 +152,21 @@ TYPED_TEST(LinearTest, ChoosesTheSameAlgorithmEveryTimeAndRunsInGraphs) {
 }
 
 TYPED_TEST(LinearTest, SaysWhyThereIsNone) {
-  std::string error;
-  EXPECT_EQ(Linear::Create(this->handle_, kDtypeOf<TypeParam>, 64, 64, 64, 0, &error, 1000),
+  LinearFailure failure;
+  EXPECT_EQ(Linear::Create(this->handle_, kDtypeOf<TypeParam>, 64, 64, 64, 0, &failure, 1000),
             nullptr);
-  EXPECT_NE(error.find("[64, 64] x [64, 64]"), std::string::npos) << error;
+  EXPECT_NE(failure.text.find("[64, 64] x [64, 64]"), std::string::npos) << failure.text;
+  EXPECT_EQ(failure.error, cudaSuccess);
+}
+
+// A weight of 2^31 x 1024 values; the next product finds no error left behind.
+TYPED_TEST(LinearTest, TellsThatMemoryIsShortAndLeavesNoErrorBehind) {
+  LinearFailure failure;
+  EXPECT_EQ(
+      Linear::Create(this->handle_, kDtypeOf<TypeParam>, 64, 1024, INT32_MAX - 7, 0, &failure),
+      nullptr);
+  EXPECT_EQ(failure.error, cudaErrorMemoryAllocation) << failure.text;
+  EXPECT_CUDA_OK(cudaPeekAtLastError());
 }
 
 }  // namespace

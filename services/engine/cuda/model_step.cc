@@ -68,7 +68,23 @@ ModelStep::Places::Places(const ModelStepOptions& options) {
   bytes = carver.total();
 }
 
-int64_t ModelStep::BytesNeeded(const ModelStepOptions& options) { return Places(options).bytes; }
+std::array<std::pair<int, int>, ModelStep::kProductCount> ModelStep::ProductShapes(
+    const cuda::ModelDims& dims) {
+  return {{{dims.hidden, dims.qkv_dim()},
+           {dims.q_dim(), dims.hidden},
+           {dims.hidden, 2 * dims.inner},
+           {dims.inner, dims.hidden},
+           {dims.hidden, dims.vocab}}};
+}
+
+int64_t ModelStep::BytesNeeded(const ModelStepOptions& options) {
+  int64_t check = 0;
+  for (const auto& [in, out] : ProductShapes(options.dims)) {
+    check = std::max(check, cuda::Linear::CheckBytes(options.dtype, options.limits.chunk_rows, in,
+                                                     out, kProductWorkspace));
+  }
+  return Places(options).bytes + check;
+}
 
 ModelStep::ModelStep(const ModelStepOptions& options, const CudaWeights* weights,
                      cudaStream_t stream)
@@ -100,22 +116,18 @@ absl::Status ModelStep::CreateProducts() {
             : absl::StrCat("cublasLt is needed for the GPU and was not found (", problem,
                            "): install it, or name its folder in LD_LIBRARY_PATH"));
   }
-  const cuda::ModelDims& dims = options_.dims;
-  const std::array<std::pair<int, int>, kProductCount> shapes = {{{dims.hidden, dims.qkv_dim()},
-                                                                  {dims.q_dim(), dims.hidden},
-                                                                  {dims.hidden, 2 * dims.inner},
-                                                                  {dims.inner, dims.hidden},
-                                                                  {dims.hidden, dims.vocab}}};
+  const auto shapes = ProductShapes(options_.dims);
   for (int i = 0; i < kProductCount; ++i) {
-    std::string error;
+    cuda::LinearFailure failure;
     products_[i] =
         cuda::Linear::Create(cublas_, options_.dtype, options_.limits.chunk_rows, shapes[i].first,
-                             shapes[i].second, kProductWorkspace, &error);
-    if (products_[i] == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("no product of ", options_.limits.chunk_rows,
-                                                     " rows from ", shapes[i].first, " to ",
-                                                     shapes[i].second, " values: ", error));
-    }
+                             shapes[i].second, kProductWorkspace, &failure);
+    if (products_[i] != nullptr) continue;
+    const std::string text =
+        absl::StrCat("no product of ", options_.limits.chunk_rows, " rows from ", shapes[i].first,
+                     " to ", shapes[i].second, " values: ", failure.text);
+    if (failure.error == cudaSuccess) return absl::InvalidArgumentError(text);
+    return CudaStatus(failure.error, text);
   }
   return absl::OkStatus();
 }

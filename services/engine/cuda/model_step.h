@@ -71,9 +71,11 @@ class ModelStep {
  public:
   static constexpr int kBodyProducts = 4;  // of a block; the head's is apart
 
-  // Bytes of GPU memory that Create takes.
+  // Bytes of GPU memory that Create takes at its peak: those of a step, and of the largest check of
+  // a product, which are given back.
   static int64_t BytesNeeded(const ModelStepOptions& options);
-  // `weights` outlives it. InvalidArgument: no product of these sizes.
+  // `weights` outlives it. InvalidArgument: no product of these sizes. ResourceExhausted: out of
+  // memory.
   static absl::StatusOr<std::unique_ptr<ModelStep>> Create(const ModelStepOptions& options,
                                                            const CudaWeights* weights,
                                                            cudaStream_t stream);
@@ -109,6 +111,8 @@ class ModelStep {
   enum Product { kQkv, kAttentionOut, kGateUp, kDown, kHead, kProductCount };
 
   ModelStep(const ModelStepOptions& options, const CudaWeights* weights, cudaStream_t stream);
+  // (in, out) of each product.
+  static std::array<std::pair<int, int>, kProductCount> ProductShapes(const cuda::ModelDims& dims);
   absl::Status CreateProducts();
   absl::Status LaunchBody(int chunks, int context, const BodyHooks& hooks);
   absl::Status LaunchInputs(int layer, int64_t before, int64_t rows, const BodyHooks& hooks);
