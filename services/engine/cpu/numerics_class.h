@@ -7,9 +7,12 @@
 
 namespace plumbline {
 
+// The C library, for its cos, sin, pow, exp and log: rotary angles and what the host samples depend
+// on it, whatever device computes the rest.
+std::string HostLibraryText();
+
 // Neither threads nor tiles are in it: no sum depends on them. fp32 sums are the same on every
-// x86-64 processor; bf16 products name their instruction. The C library is named for its cos, sin,
-// pow and log.
+// x86-64 processor; bf16 products name their instruction.
 std::string CpuNumericsClass(ComputeDtype dtype);
 
 }  // namespace plumbline

@@ -8,17 +8,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/attention.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
 #include "services/engine/cpu/model_weights.h"
 #include "services/engine/cpu/rope_table.h"
+#include "services/engine/cuda/cuda_numerics.h"
 
 namespace plumbline {
 namespace {
-
-// Raise with every change that moves a bit of any result.
-constexpr int kNumericsVersion = 2;
 
 // Left to graphs, code and what the driver keeps.
 constexpr int64_t kSpareBytes = int64_t{1} << 30;
@@ -102,14 +99,19 @@ absl::StatusOr<std::string> NumericsText(const CudaForward::Parts& parts) {
   cudaDeviceProp properties;
   PLUMB_RETURN_IF_ERROR(CudaStatus(cudaGetDeviceProperties(&properties, parts.options.device),
                                    "properties of the GPU"));
-  int runtime = 0;
-  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaRuntimeGetVersion(&runtime), "version of CUDA"));
-  return absl::StrCat("cuda/", kNumericsVersion,
-                      " dtype=", parts.step_options.dtype == cuda::Dtype::kF32 ? "fp32" : "bf16",
-                      " device='", properties.name, "' sms=", properties.multiProcessorCount,
-                      " runtime=", runtime, " cublaslt=", cublasLtGetVersion(),
-                      " chunk=", parts.options.chunk_rows, " split=", cuda::kAttentionSplit, " ",
-                      parts.step->algorithms());
+  CudaNumerics numerics;
+  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaRuntimeGetVersion(&numerics.runtime), "version of CUDA"));
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(cudaDriverGetVersion(&numerics.driver), "version of the driver"));
+  numerics.dtype = parts.step_options.dtype;
+  numerics.device = properties.name;
+  numerics.multiprocessors = properties.multiProcessorCount;
+  numerics.compute_major = properties.major;
+  numerics.compute_minor = properties.minor;
+  numerics.cublaslt = cublasLtGetVersion();
+  numerics.chunk_rows = parts.options.chunk_rows;
+  numerics.algorithms = parts.step->algorithms();
+  return CudaNumericsClass(numerics);
 }
 
 }  // namespace

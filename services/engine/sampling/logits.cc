@@ -54,9 +54,8 @@ double NegativeLogLikelihood(const float* logits, int vocab, float max, int32_t 
   return std::log(total) - (double{logits[target]} - max);
 }
 
-// Log probabilities are part of a result's digest on every device, and a GPU's numerics class says
-// nothing of the host's C library: so nothing here is left to it, and the order of summing is
-// fixed.
+// Log probabilities are part of a result's digest on every device: no C library decides their bits,
+// and the order of summing is fixed.
 std::vector<TopToken> MostProbable(const float* logits, int vocab, float max, int top) {
   // A heap whose front is the worst kept: a later token of equal logit does not displace it.
   const auto better = [logits](int32_t a, int32_t b) {
