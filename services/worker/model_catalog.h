@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -38,6 +39,8 @@ class ModelCatalog {
   // holds a bundle at all.
   static absl::StatusOr<std::unique_ptr<ModelCatalog>> Create(
       const std::vector<std::string>& roots);
+  ModelCatalog() = default;
+  explicit ModelCatalog(std::vector<CatalogEntry> entries) : entries_(std::move(entries)) {}
 
   const std::vector<CatalogEntry>& entries() const { return entries_; }
   // "FOLDER: why" of each bundle that is not served.

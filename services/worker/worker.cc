@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
-#include "services/common/digest.h"
 #include "services/common/logging.h"
 #include "services/common/machine.h"
 #include "services/common/status_macros.h"
@@ -18,6 +17,7 @@
 #include "services/worker/generation_service.h"
 #include "services/worker/step_metrics.h"
 #include "services/worker/sync_loop.h"
+#include "services/worker/worker_numerics.h"
 
 namespace plumbline {
 namespace {
@@ -104,28 +104,6 @@ absl::StatusOr<EngineOptions> EngineOptionsOf(const v1::WorkerConfig& config, bo
   return options;
 }
 
-// Whether another model may still load where this one did not.
-bool IsOfTheBundle(const absl::Status& status) {
-  return absl::IsInvalidArgument(status) || absl::IsDataLoss(status) || absl::IsNotFound(status);
-}
-
-absl::StatusOr<v1::NumericsClass> NumericsOf(EngineRunner& runner, ModelCatalog& catalog,
-                                             const EngineOptions& options) {
-  // The class does not depend on the model's weights; loading one also finds a bad device or broken
-  // weights before any work is taken.
-  absl::StatusOr<std::string> loaded = runner.NumericsClassOf(catalog.entries().front());
-  while (!loaded.ok() && IsOfTheBundle(loaded.status())) {
-    PLUMB_RETURN_IF_ERROR(catalog.LeaveOutFirst(loaded.status()));
-    loaded = runner.NumericsClassOf(catalog.entries().front());
-  }
-  PLUMB_ASSIGN_OR_RETURN(const std::string text, std::move(loaded));
-  v1::NumericsClass numerics;
-  numerics.set_text(text);
-  numerics.set_id(Sha256Hex(text));
-  numerics.set_dtype(options.dtype == ComputeDtype::kBf16 ? "bf16" : "fp32");
-  return numerics;
-}
-
 template <typename Service>
 absl::StatusOr<std::unique_ptr<RpcClient<Service>>> ClientOrNull(const v1::Endpoint& endpoint) {
   if (endpoint.address().empty()) return std::unique_ptr<RpcClient<Service>>();
@@ -186,8 +164,8 @@ absl::StatusOr<std::unique_ptr<WorkerParts>> BuildParts(const v1::WorkerConfig& 
         CountStep(added, seconds, metrics);
       },
       [metrics = process.metrics](int active) { metrics->Set(metric::kWorkerActive, {}, active); });
-  PLUMB_ASSIGN_OR_RETURN(parts->numerics, NumericsOf(*parts->runner, *parts->catalog, options));
-  parts->numerics.set_device(device.gpu ? "cuda" : "cpu");
+  PLUMB_ASSIGN_OR_RETURN(parts->numerics,
+                         NumericsOf(*parts->runner, *parts->catalog, options.dtype, device.gpu));
   PLUMB_ASSIGN_OR_RETURN(auto capture, ClientOrNull<v1::ActivationCapture>(config.capture()));
   PLUMB_ASSIGN_OR_RETURN(parts->capture_client,
                          ClientOrNull<v1::ActivationCapture>(config.capture()));
