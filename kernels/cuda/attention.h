@@ -18,6 +18,10 @@ namespace plumbline::cuda {
 // A split is what one block works through alone. It is longer than the CPU's 256: answers of a few
 // hundred tokens then need no partial results.
 constexpr int kAttentionSplit = 1024;  // positions
+// Rows of a run that a block may take, counted from the run's first. A value of one of them that is
+// not a number also spoils those before it in the block (it is masked by a weight of zero), but
+// none beyond.
+constexpr int kAttentionTileRows = 8;
 
 struct Attention {
   Dtype dtype = Dtype::kBf16;

@@ -11,6 +11,7 @@ namespace plumbline::cuda {
 constexpr int kAttentionWarps = 4;
 constexpr int kAttentionThreads = 32 * kAttentionWarps;
 constexpr int kColumns = 8;  // (row, query head) pairs that a block serves at once
+static_assert(kAttentionTileRows == kColumns, "tiles of every group divide the longest one's");
 constexpr int kSplitPages = kAttentionSplit / kPageTokens;
 constexpr float kLog2E = 1.44269504f;
 
@@ -42,7 +43,7 @@ struct AttentionCall : Attention {
     splits = (max_context + kAttentionSplit - 1) / kAttentionSplit;
     group = dims.heads / dims.kv_heads;
     group_inverse = 65536 / group + 1;
-    tile_rows = group == 1 ? 8 : group == 2 ? 4 : group <= 4 ? 2 : 1;
+    tile_rows = group == 1 ? kAttentionTileRows : group == 2 ? 4 : group <= 4 ? 2 : 1;
     factor = logit_cap > 0 ? scale / logit_cap : scale * kLog2E;
     cap = logit_cap > 0 ? logit_cap * kLog2E : 0;
   }

@@ -206,7 +206,9 @@ TEST_F(EngineFaultsTest, NonFiniteRowsStayWithThoseWhoHaveThem) {
       prompt.insert(prompt.end(), own.begin(), own.end());
       for (int32_t& token : prompt) token = token == 7 ? 8 : token;
       if (id % 3 == 2) prompt[40] = 7;
-      if (id % 4 == 0) prompt[50] = 7;  // the first of every stem too: the one that others lean on
+      // The first of every stem too: the one that others lean on. Token 45 is the first behind the
+      // stem, in one tile of attention with its last ones.
+      if (id % 4 == 0) prompt[id % 8 == 0 ? 45 : 50] = 7;
       made.push_back(Request(engine, id, prompt, id % 2 == 0 ? "*:fp" : "*:int4.asym.token", 12));
       if (told) made.back().stem_tokens = 45;
     }
@@ -218,7 +220,7 @@ TEST_F(EngineFaultsTest, NonFiniteRowsStayWithThoseWhoHaveThem) {
   auto without = OpenGpu(poisoned, options);
   const auto results = RunAll(with.get(), requests(*with, true));
   const auto expected = RunAll(without.get(), requests(*without, false));
-  EXPECT_GT(with->stats().reused_rows, testing::SmallRun() ? 0 : 45 * 20);
+  EXPECT_GT(with->stats().reused_rows, testing::SmallRun() ? 0 : 40 * 20);
   int sound = 0;
   for (const auto& [id, result] : results) {
     const auto& other = expected.at(id);

@@ -36,26 +36,31 @@ const StemPlan kPlans[] = {{"*:fp", true},
                            {"*:int4.asym.token.exact", false},
                            {"*:int4.affine.channel.window16x8|int4.affine.token.window16", false}};
 constexpr int kPlanCount = sizeof(kPlans) / sizeof(kPlans[0]);
-// Less than a page, a page, pages and a part, and more than attention takes in one piece.
-constexpr int kStems[] = {5, 16, 37, 64, 290};
+// Less than a page, a page, pages and a part, and more than attention takes in one piece; held are
+// whole tiles of attention: 8, 16, 40, 64 and 296 of them.
+constexpr int kStems[] = {12, 16, 43, 64, 299};
 constexpr int kStemCount = sizeof(kStems) / sizeof(kStems[0]);
 
-int StemOf(uint64_t id) { return testing::SmallRun() ? 37 : kStems[id / kPlanCount % kStemCount]; }
+int StemOf(uint64_t id) { return testing::SmallRun() ? 43 : kStems[id / kPlanCount % kStemCount]; }
+int64_t HeldOf(int stem) { return stem / 8 * 8; }
 int Cells() { return kPlanCount * (testing::SmallRun() ? 2 : 6 * kStemCount); }
 bool Declines(uint64_t id) { return id % 29 == 4 || id % 31 == 7; }
 // Tokens of the prompt that a run may start behind.
 int64_t Reusable(uint64_t id) {
-  return kPlans[id % kPlanCount].shares && !Declines(id) ? StemOf(id) : 0;
+  return kPlans[id % kPlanCount].shares && !Declines(id) ? HeldOf(StemOf(id)) : 0;
 }
 
 // All plans behind all stems; some sampled, some with noise (its own stems), some with a scored
-// prompt or a capture, which share nothing. `changed`: another last token of every stem.
+// prompt or a capture, which share nothing. `changed`: another last token of what is held.
 std::vector<SequenceRequest> Requests(const Engine& engine, bool stems, bool changed = false) {
   std::vector<SequenceRequest> requests;
   for (uint64_t id = 0; id < static_cast<uint64_t>(Cells()); ++id) {
     const int stem = StemOf(id);
     std::vector<int32_t> prompt = Prompt(stem, static_cast<uint32_t>(stem), 504);
-    if (changed) prompt.back() = (prompt.back() + 1) % 504;
+    if (changed) {
+      int32_t& last = prompt[HeldOf(stem) - 1];
+      last = (last + 1) % 504;
+    }
     const std::vector<int32_t> own =
         Prompt(1 + static_cast<int>(id * 7 % 40), static_cast<uint32_t>(id % 13) + 50, 504);
     prompt.insert(prompt.end(), own.begin(), own.end());
@@ -155,7 +160,7 @@ TEST_P(EngineStemsTest, LittleRoomChangesNothingButWhatIsReused) {
       if (testing::SmallRun() && (pool != 1 || prefix == 1000)) continue;
       SCOPED_TRACE(::testing::Message() << "pool " << pool << ", states " << prefix);
       GpuOptions options = Options(pool == 1 ? 40 : 256);
-      // At least what the longest sequence needs: 340 positions, keys before rotation too.
+      // At least what the longest sequence needs: 348 positions, keys before rotation too.
       options.pool_bytes = std::max<int64_t>(pool, 44 * PageBytes());
       options.prefix_bytes = prefix;
       auto engine = OpenGpu(bundle_, options);

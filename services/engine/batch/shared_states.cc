@@ -18,11 +18,11 @@ std::string PrefixKey(const SequenceRequest& request, size_t count) {
       .Finish();
 }
 
-std::string StemKey(const SequenceRequest& request) {
+std::string StemKey(const SequenceRequest& request, size_t count) {
   return DigestBuilder("stem/1")
       .Add("jitter", static_cast<int64_t>(request.jitter_seed))
       .Add("plan", CanonicalPlanText(request.layers))
-      .Add("tokens", FirstTokens(request, request.stem_tokens))
+      .Add("tokens", FirstTokens(request, count))
       .Finish();
 }
 
@@ -33,7 +33,7 @@ bool StandsAlone(const TensorFormat& format) {
 
 }  // namespace
 
-SharedStates SharedStatesOf(const SequenceRequest& request) {
+SharedStates SharedStatesOf(const SequenceRequest& request, int tile_rows) {
   SharedStates shared;
   if (!request.capture_layers.empty() || !request.measure_layers.empty()) return shared;
   const auto& layers = request.layers;
@@ -46,13 +46,11 @@ SharedStates SharedStatesOf(const SequenceRequest& request) {
   const bool alone = std::all_of(layers.begin(), layers.end(), [](const LayerFormat& l) {
     return StandsAlone(l.key) && StandsAlone(l.value);
   });
-  if (alone && request.stem_tokens > 0 && request.score_from < 0) {
-    shared.stem_tokens = request.stem_tokens;
-    shared.stem_key = StemKey(request);
-    if (shared.shared_layers > 0) {
-      shared.stem_prefix_key = PrefixKey(request, request.stem_tokens);
-    }
-  }
+  const int stem = request.stem_tokens / tile_rows * tile_rows;
+  if (!alone || stem <= 0 || request.score_from >= 0) return shared;
+  shared.stem_tokens = stem;
+  shared.stem_key = StemKey(request, stem);
+  if (shared.shared_layers > 0) shared.stem_prefix_key = PrefixKey(request, stem);
   return shared;
 }
 

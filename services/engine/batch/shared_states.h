@@ -22,7 +22,9 @@ struct SharedStates {
 };
 
 // A captured or measured layer must be computed, so such a request takes no part in sharing; a
-// scored text reads logits of its first rows, so it has no stem.
-SharedStates SharedStatesOf(const SequenceRequest& request);
+// scored text reads logits of its first rows, so it has no stem. Stems are whole multiples of
+// tile_rows: how many rows the device computes together, so that one that is no number can spoil
+// those before it.
+SharedStates SharedStatesOf(const SequenceRequest& request, int tile_rows = 1);
 
 }  // namespace plumbline

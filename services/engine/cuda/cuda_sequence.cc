@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "kernels/cuda/attention.h"
 #include "services/common/status_macros.h"
 
 namespace plumbline {
@@ -12,7 +13,7 @@ CudaSequence::CudaSequence(const SequenceRequest& request, std::shared_ptr<const
       space_(space),
       capacity_(static_cast<int64_t>(request.prompt_tokens.size()) + request.max_new_tokens),
       jitter_seed_(request.jitter_seed) {
-  if (shares) shared_ = SharedStatesOf(request);
+  if (shares) shared_ = SharedStatesOf(request, cuda::kAttentionTileRows);
   for (LayerIndex layer : request.capture_layers) captures_[layer.value()].layer = layer;
   if (request.measure_layers.empty()) return;
   measures_ = std::make_shared<std::map<int, MeasuredLayer>>();
