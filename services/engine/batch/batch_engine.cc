@@ -1,13 +1,26 @@
 #include "services/engine/batch/batch_engine.h"
 
 #include <deque>
+#include <exception>
+#include <new>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/engine/batch/request_check.h"
 
 namespace plumbline {
 namespace {
+
+// An exception of the host's, as the engine's edge tells it.
+absl::Status StatusOf(const std::exception& error, absl::string_view what) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("not enough memory of the host for ", what,
+                     ": run fewer sequences at once or on a larger machine"));
+  }
+  return absl::InternalError(absl::StrCat(what, " failed: ", error.what()));
+}
 
 class BatchEngine : public Engine {
  public:
@@ -39,6 +52,8 @@ class BatchEngine : public Engine {
     bool feeds = true;  // the device has every token that the step chooses
   };
 
+  absl::Status Enter(SequenceRequest request);
+  absl::StatusOr<std::vector<SequenceResult>> StepOnce();
   void Count(const ForwardRun& run);
   absl::Status Start();
   absl::Status Finish(std::vector<SequenceResult>* finished);
@@ -52,6 +67,15 @@ class BatchEngine : public Engine {
 };
 
 absl::Status BatchEngine::Submit(SequenceRequest request) {
+  try {
+    return Enter(std::move(request));
+  } catch (const std::exception& error) {
+    return StatusOf(error, "taking in a sequence");
+  }
+}
+
+// Whatever throws, the engine is as it was before.
+absl::Status BatchEngine::Enter(SequenceRequest request) {
   const uint64_t id = request.id;
   PLUMB_RETURN_IF_ERROR(CheckRequest(request, shape()));
   auto state = forward_->Open(request);
@@ -64,9 +88,11 @@ absl::Status BatchEngine::Submit(SequenceRequest request) {
   need.shared_layers = (*state)->shared_layers();
   need.stem_key = (*state)->stem_key();
   need.stem_rows = (*state)->stem_tokens();
-  PLUMB_RETURN_IF_ERROR(scheduler_.Add(std::move(need)));
-  sequences_[id] =
+  std::map<uint64_t, std::unique_ptr<Sequence>> entering;
+  entering[id] =
       std::make_unique<Sequence>(std::move(request), std::move(state).value(), ++last_serial_);
+  PLUMB_RETURN_IF_ERROR(scheduler_.Add(std::move(need)));
+  sequences_.merge(entering);
   return absl::OkStatus();
 }
 
@@ -125,6 +151,14 @@ absl::Status BatchEngine::Finish(std::vector<SequenceResult>* finished) {
 }
 
 absl::StatusOr<std::vector<SequenceResult>> BatchEngine::Step() {
+  try {
+    return StepOnce();
+  } catch (const std::exception& error) {
+    return StatusOf(error, "an engine step");
+  }
+}
+
+absl::StatusOr<std::vector<SequenceResult>> BatchEngine::StepOnce() {
   std::vector<SequenceResult> finished;
   const size_t under_way = flights_.size();
   PLUMB_RETURN_IF_ERROR(Start());

@@ -16,10 +16,13 @@ absl::Status Scheduler::Add(SequenceNeed need) {
         absl::StrCat("the sequence needs ", need.kv_bytes, " bytes of KV cache, the pool has ",
                      options_.kv_pool_bytes, ": shorten prompt or answer, or raise kv_pool_bytes"));
   }
-  if (!ids_.insert(need.id).second) {
-    return absl::AlreadyExistsError(absl::StrCat("sequence ", need.id, " is active"));
+  const uint64_t id = need.id;
+  Waiting entering;  // first, so that nothing is left of a sequence for which memory is short
+  entering.push_back(std::move(need));
+  if (!ids_.insert(id).second) {
+    return absl::AlreadyExistsError(absl::StrCat("sequence ", id, " is active"));
   }
-  waiting_.push_back(std::move(need));
+  waiting_.splice(waiting_.end(), entering);
   return absl::OkStatus();
 }
 

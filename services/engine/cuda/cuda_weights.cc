@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <utility>
 
@@ -113,7 +115,16 @@ class SliceCopier {
         slices_.size(),
         std::min(kLoadThreads, static_cast<int>(std::thread::hardware_concurrency()) + 1)));
     std::vector<std::thread> workers;
-    for (int i = 0; i < threads; ++i) workers.emplace_back([this] { Keep(Work()); });
+    workers.reserve(threads);
+    try {
+      for (int i = 0; i < threads; ++i) workers.emplace_back([this] { Keep(CaughtWork()); });
+    } catch (const std::exception& error) {
+      // Those that could be started do it alone.
+      if (workers.empty()) {
+        Keep(absl::ResourceExhaustedError(
+            absl::StrCat("no thread could be started to load weights: ", error.what())));
+      }
+    }
     for (std::thread& worker : workers) worker.join();
     return status_;
   }
@@ -124,6 +135,17 @@ class SliceCopier {
     failed_ = true;
     std::lock_guard<std::mutex> lock(mutex_);
     if (status_.ok()) status_ = status;
+  }
+
+  // What leaves a thread's function ends the process.
+  absl::Status CaughtWork() {
+    try {
+      return Work();
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError("not enough memory of the host to load weights");
+    } catch (const std::exception& error) {
+      return absl::InternalError(absl::StrCat("loading weights: ", error.what()));
+    }
   }
 
   absl::Status Work() {

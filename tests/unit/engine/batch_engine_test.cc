@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <map>
+#include <new>
+#include <stdexcept>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -167,6 +169,37 @@ TEST_P(BatchEngineTest, AFailedStepIsAnError) {
   ASSERT_OK(engine_->Submit(Request(1, {1, 2}, 2)));
   forward_->fail_next = true;
   EXPECT_THAT(engine_->Step(), StatusIs(absl::StatusCode::kInternal, HasSubstr("device lost")));
+}
+
+TEST_P(BatchEngineTest, NoExceptionLeavesAStep) {
+  ASSERT_OK(engine_->Submit(Request(1, {1, 2}, 2)));
+  forward_->before_run = [] { throw std::bad_alloc(); };
+  EXPECT_THAT(engine_->Step(),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("memory of the host")));
+  forward_->before_run = [] { throw std::runtime_error("no such page"); };
+  EXPECT_THAT(engine_->Step(), StatusIs(absl::StatusCode::kInternal, HasSubstr("no such page")));
+}
+
+TEST_P(BatchEngineTest, NoExceptionOfACallersVerdictLeavesAStep) {
+  SequenceRequest request = Request(1, {1, 2}, 5);
+  request.verdict_decided = [](int32_t) -> bool { throw std::bad_alloc(); };
+  ASSERT_OK(engine_->Submit(std::move(request)));
+  absl::Status status;
+  while (status.ok() && engine_->active() > 0) status = engine_->Step().status();
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_P(BatchEngineTest, ASequenceThatMemoryIsShortForIsRefusedAndTheEngineGoesOn) {
+  ASSERT_OK(engine_->Submit(Request(1, {1, 2}, 2)));
+  forward_->before_open = [] { throw std::bad_alloc(); };
+  EXPECT_THAT(engine_->Submit(Request(2, {1, 2}, 3)),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("memory of the host")));
+  forward_->before_open = nullptr;
+  EXPECT_EQ(engine_->active(), 1);
+  ASSERT_OK(engine_->Submit(Request(2, {1, 2}, 3)));
+  auto results = RunAll();
+  EXPECT_THAT(results[1].tokens, ElementsAre(3, 6));
+  EXPECT_THAT(results[2].tokens, ElementsAre(3, 6, 12));
 }
 
 TEST_P(BatchEngineTest, CountsStepsAndTokens) {

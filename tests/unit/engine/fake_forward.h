@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -53,6 +54,7 @@ class FakeForward : public Forward {
   const ModelShape& shape() const override { return shape_; }
   const std::string& numerics_class() const override { return class_; }
   absl::StatusOr<std::unique_ptr<SequenceState>> Open(const SequenceRequest& request) override {
+    if (before_open) before_open();
     return std::unique_ptr<SequenceState>(std::make_unique<FakeState>(request));
   }
   int ReusableLayers(const std::string&) const override { return 0; }
@@ -60,6 +62,7 @@ class FakeForward : public Forward {
 
   absl::StatusOr<std::vector<std::vector<LogitOutcome>>> Run(const std::vector<ForwardRun>& runs,
                                                              EngineStats*) override {
+    if (before_run) before_run();
     if (fail_next) return absl::InternalError("device lost");
     std::vector<std::vector<LogitOutcome>> outcomes;
     for (const ForwardRun& run : runs) outcomes.push_back(RunOne(run));
@@ -81,6 +84,7 @@ class FakeForward : public Forward {
   }
 
   bool fail_next = false;
+  std::function<void()> before_open, before_run;  // may throw
 
  private:
   std::vector<LogitOutcome> RunOne(const ForwardRun& run) {
