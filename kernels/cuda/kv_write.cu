@@ -193,6 +193,11 @@ cudaError_t Launch(const KvWrite& args, cudaStream_t stream) {
 
 }  // namespace
 
+int MostKvDim() {
+  const int64_t fixed = SetScratchBytes(0, 1, true), channel = SetScratchBytes(1, 1, true) - fixed;
+  return static_cast<int>((kMaxSharedBytes - fixed) / channel);
+}
+
 cudaError_t LaunchKvWrite(const KvWrite& args, cudaStream_t stream) {
   const ModelDims& d = args.dims;
   if (d.head_dim % 16 != 0 || d.kv_heads < 1 || args.step.max_rows < 1 || args.step.max_runs < 1) {

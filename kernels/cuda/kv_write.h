@@ -26,6 +26,9 @@ struct KvWrite {
 // a run and tensor. Recordable.
 cudaError_t LaunchKvWrite(const KvWrite& args, cudaStream_t stream);
 
+// The largest kv_dim: a row of a set, its ranges and its parameters lie in a block's shared memory.
+int MostKvDim();
+
 // For tests and for captures: the device's functions on plain arrays, as kernels/quantize.h has
 // them. rows: device, [tokens, channels] of dtype, quantized and dequantized in place.
 // codes: device, [tokens, lanes] or null; scale, zero: device, as ParameterCount says, or null.

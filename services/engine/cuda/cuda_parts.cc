@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/kv_write.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
 #include "services/engine/cpu/model_weights.h"
@@ -36,6 +37,13 @@ absl::Status CheckModel(const ModelConfig& config, const CudaOptions& cuda) {
     return absl::InvalidArgumentError(
         absl::StrCat("the GPU engine has 1 to 8 query heads a key/value head; the model has ",
                      config.num_heads, " for ", config.num_kv_heads, ": use the device cpu"));
+  }
+  const int64_t kv_dim = int64_t{config.num_kv_heads} * config.head_dim;
+  if (kv_dim > cuda::MostKvDim()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the GPU engine has keys of at most ", cuda::MostKvDim(),
+                     " values a layer; the model's ", config.num_kv_heads, " heads of ",
+                     config.head_dim, " are ", kv_dim, ": use the device cpu"));
   }
   constexpr int kChunks[] = {64, 128, 256, 512};
   if (std::find(std::begin(kChunks), std::end(kChunks), cuda.chunk_rows) == std::end(kChunks)) {
