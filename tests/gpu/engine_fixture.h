@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "services/common/digest.h"
 #include "services/engine/cuda/cuda_engine.h"
 #include "tests/unit/engine/engine_fixture.h"
 
@@ -144,6 +145,22 @@ inline int Differences(const std::map<uint64_t, SequenceResult>& a,
     if (++different <= 5) std::printf("sequence %d differs\n", static_cast<int>(id));
   }
   return different;
+}
+
+// One digest of all that Differences compares, to hold runs of two processes against each other.
+inline std::string DigestOf(const std::map<uint64_t, SequenceResult>& results) {
+  DigestBuilder digest("results/1");
+  for (const auto& [id, result] : results) {
+    digest.Add("id", static_cast<int64_t>(id))
+        .Add("tokens", {reinterpret_cast<const char*>(result.tokens.data()),
+                        result.tokens.size() * sizeof(int32_t)})
+        .Add("logits", result.logit_digest)
+        .Add("finish", FinishReasonName(result.finish_reason))
+        .Add("nll", result.nll_sum)
+        .Add("elements", result.kv_elements)
+        .Add("quantized", result.kv_elements_quantized);
+  }
+  return digest.Finish();
 }
 
 // Prints why and skips the test where there is no GPU.
