@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The GPU benchmark: one table, raw numbers as JSON. Decode against its floor, transformers in the same run, a layer
-# ablation, a sweep, the attention kernel, low occupancy, other shapes, and a whole diagnosis through the services on a
-# model that refuses in the shape of an 8B one. What cannot run is printed with its reason. docs/gpu.md reads it.
+# ablation, a sweep, the attention kernel, low occupancy, other shapes, what stopping at a verdict costs, and a whole
+# diagnosis through the services on a model that refuses in the shape of an 8B one. What cannot run is printed with its
+# reason. docs/gpu.md reads it.
 #
 #   scripts/bench_gpu.sh                              everything, some ten minutes on one H100
 #   scripts/bench_gpu.sh --only decode,rivals         some parts

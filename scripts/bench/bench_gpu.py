@@ -9,7 +9,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MIXED = "*:int4.asym.token;*:int3.sym.tensor"
-PARTS = ("decode", "rivals", "ablation", "sweep", "kernels", "low", "shapes", "study")
+PARTS = ("decode", "rivals", "ablation", "sweep", "kernels", "low", "shapes", "verdict", "study")
 # Published for this kind of GPU and shape, not run here.
 VLLM_PUBLISHED = {4: 604, 64: 7884, 256: 18067, 512: 22667}
 PROMPT, ANSWER = 64, 256
@@ -132,6 +132,24 @@ class Bench:
                 beside = f"{row['GB_per_s'] / copy:.0%} of copy, {row['GB_per_s'] / read:.0%} of read"
                 self.add(f"{row['name']}, {row['us']:.1f} us", f"{row['GB_per_s']:.0f} GB/s", beside)
 
+    def run_verdict(self):
+        if not self.args.model:
+            raise RuntimeError("no --model, whose tokenizer.json it needs: make the test model with scripts/testbed/make_model.sh")
+        tokenizer = os.path.join(self.args.model, "tokenizer.json")
+        for shape in ("llama-3.1-8b", "llama-3.2-1b"):
+            rows = self.engine("--shape", shape, "--running", "256,512", "--verdict", tokenizer)
+            self.raw["parts"].setdefault("verdict", []).extend(rows)
+            for row in rows:
+                if "verdict" not in row:
+                    continue
+                host = f"host {row['host_us_per_step']:.0f} us of {row['ms_per_step']:.2f} ms ({row['host_share']:.1%}), {row['ns_per_token']:.0f} ns a token"
+                self.add(
+                    f"{shape}: {row['running']} cells, early stop by verdict",
+                    f"{row['slowdown']:+.2%}",
+                    f"best {row['best_slowdown']:+.2%}; {host}",
+                    "goal 2%",
+                )
+
     def run_study(self):
         if self.program("plumb") is None:
             raise RuntimeError(f"no plumb in {self.args.bin}")
@@ -187,7 +205,7 @@ def main():
     parser.add_argument("--bin", required=True, help="folder of the built or packed programs")
     parser.add_argument("--out", required=True)
     parser.add_argument("--only", default=",".join(PARTS), help="parts: " + ", ".join(PARTS))
-    parser.add_argument("--model", help="bundle of the test model, for the study")
+    parser.add_argument("--model", help="bundle of the test model, for the study and the verdicts")
     parser.add_argument("--large-model", help="its embedding in the large shape, where it is made already")
     parser.add_argument("--ablation-running", default="512,256")
     args = parser.parse_args()

@@ -6,6 +6,7 @@
 //                    [--chunk N] [--new N] [--prompt N] [--plans PLAN;PLAN/PLAN] [--stem N]
 //                    [--first-top N] [--ablation PROMPTS] [--sweep PROMPTS,PROMPTS] [--widths N,N]
 //   gpu_engine_bench --measure ROUNDS ...     what statistics of prompts cost (measure_layers)
+//   gpu_engine_bench --verdict TOKENIZER.json ...    what stopping at a verdict costs
 //
 // Prints one JSON object a line.
 #include <cuda_profiler_api.h>
@@ -13,7 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstring>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -23,103 +24,12 @@
 #include "absl/strings/str_split.h"
 #include "services/engine/batch/batch_engine.h"
 #include "services/engine/cuda/cuda_parts.h"
-#include "services/quant/plan_parser.h"
 #include "tests/gpu/engine_floor.h"
+#include "tests/gpu/engine_verdict.h"
+#include "tests/gpu/engine_work.h"
 
 namespace plumbline {
 namespace {
-
-struct Settings {
-  std::string shape = "llama-3.1-8b";
-  int layers = 0;  // 0 = the shape's
-  int prompt = 64, answer = 256;
-  std::vector<int> running = {256, 512};
-  std::vector<std::string> plans = {"*:fp"};
-  std::vector<int> chunks = {0};  // 0 = 256 up to 256 running, else 512
-  int ablation = 0;               // prompts of a layer ablation; 0 = none
-  int stem = 0;                   // first tokens that all prompts have in common
-  int first_top = 0;              // most probable first tokens listed of every answer
-  int measure = 0;                // rounds with and without statistics of all prompts; 0 = none
-  std::vector<int> sweeps;        // prompts of sweeps over `widths` formats
-  std::vector<int> widths = {7};
-};
-
-ModelConfig ShapeOf(const Settings& settings) {
-  ModelConfig config;
-  config.family = "llama";
-  config.num_layers = 32;
-  config.num_heads = 32;
-  config.num_kv_heads = 8;
-  config.head_dim = 128;
-  config.hidden_size = 4096;
-  config.intermediate_size = 14336;
-  config.vocab_size = 128256;
-  config.max_context = 131072;
-  config.rope_theta = 500000;
-  if (settings.shape == "llama-3.2-1b") {
-    config.num_layers = 16;
-    config.head_dim = 64;
-    config.hidden_size = 2048;
-    config.intermediate_size = 8192;
-    config.tied_embeddings = true;
-  } else if (settings.shape == "qwen2.5-7b") {
-    config.family = "qwen2";
-    config.qkv_bias = true;
-    config.num_layers = 28;
-    config.num_heads = 28;
-    config.num_kv_heads = 4;
-    config.hidden_size = 3584;
-    config.intermediate_size = 18944;
-    config.vocab_size = 152064;
-    config.max_context = 32768;
-    config.rope_theta = 1000000;
-  } else if (settings.shape != "llama-3.1-8b") {
-    Check(absl::InvalidArgumentError(absl::StrCat("no shape '", settings.shape, "'")));
-  }
-  if (settings.layers > 0) config.num_layers = settings.layers;
-  return config;
-}
-
-std::vector<LayerFormat> LayersOf(const std::string& plan, const ModelShape& shape) {
-  auto parsed = ParsePlan(plan);
-  Check(parsed.status());
-  auto layers = parsed->Resolve(shape.num_layers, shape.num_kv_heads, shape.head_dim);
-  Check(layers.status());
-  return *layers;
-}
-
-void Submit(const Settings& settings, const std::vector<std::string>& plans, int count,
-            Engine* engine, bool measured = false) {
-  std::mt19937 random(3);
-  for (int i = 0; i < count; ++i) {
-    SequenceRequest request;
-    request.id = static_cast<uint64_t>(i) + 1;
-    for (int j = 0; j < settings.prompt; ++j) {
-      request.prompt_tokens.push_back(
-          static_cast<int32_t>(j < settings.stem ? 100 + j : random() % 128000));
-    }
-    request.stem_tokens = settings.stem;
-    request.first_top = settings.first_top;
-    request.layers = LayersOf(plans[i % plans.size()], engine->shape());
-    request.max_new_tokens = settings.answer;
-    for (int layer = 0; measured && layer < engine->shape().num_layers; ++layer) {
-      request.measure_layers.push_back(LayerIndex(layer));
-    }
-    Check(engine->Submit(std::move(request)));
-  }
-}
-
-int64_t StepAll(Engine* engine) {
-  int64_t tokens = 0;
-  while (engine->active() > 0) {
-    auto finished = engine->Step();
-    Check(finished.status());
-    for (const SequenceResult& result : *finished) {
-      tokens += static_cast<int64_t>(result.tokens.size());
-    }
-  }
-  return tokens;
-}
 
 // Every layer of every prompt in turn, at full length and with answers of 24 tokens; the second
 // time with the prompts' states held.
@@ -171,13 +81,18 @@ void Measure(Settings settings, int running, CudaForward* forward, Engine* engin
   // count.
   const Work works[] = {
       {64, 64, running}, {64, 1, running}, {64, 1, 8 * running}, {512, 1, running}};
+  const std::function<void(SequenceRequest*)> all_layers = [&](SequenceRequest* request) {
+    for (int layer = 0; layer < engine->shape().num_layers; ++layer) {
+      request->measure_layers.push_back(LayerIndex(layer));
+    }
+  };
   for (const auto& [prompt, answer, sequences] : works) {
     settings.prompt = prompt;
     settings.answer = answer;
     std::array<std::vector<double>, 2> seconds;
     for (int round = -1; round < settings.measure; ++round) {
       for (const bool measured : {false, true}) {
-        Submit(settings, {"*:fp"}, sequences, engine, measured);
+        Submit(settings, {"*:fp"}, sequences, engine, measured ? all_layers : nullptr);
         const auto start = Clock::now();
         StepAll(engine);
         if (round >= 0) seconds[measured].push_back(Seconds(start));  // the first records graphs
@@ -185,7 +100,7 @@ void Measure(Settings settings, int running, CudaForward* forward, Engine* engin
     }
     for (auto& times : seconds) std::sort(times.begin(), times.end());
     const auto middle = [&](bool measured) { return seconds[measured][settings.measure / 2]; };
-    Submit(settings, {"*:fp"}, sequences, engine, true);
+    Submit(settings, {"*:fp"}, sequences, engine, all_layers);
     Check(cudaDeviceSynchronize());
     PartTimes times(forward->stream());
     forward->set_on_part([&](StepPart part) { times.Mark(part); });
@@ -250,8 +165,10 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   EngineOptions options;
   options.dtype = ComputeDtype::kBf16;
   options.max_running = running;
-  options.prefix_cache_bytes = settings.measure > 0 ? 0 : int64_t{3} << 30;
-  const ModelConfig config = ShapeOf(settings);
+  // Work that is done twice, to be compared, starts from nothing both times.
+  const bool compares = settings.measure > 0 || !settings.verdict.empty();
+  options.prefix_cache_bytes = compares ? 0 : int64_t{3} << 30;
+  const ModelConfig config = ConfigOf(settings);
   const int64_t token_bytes =
       int64_t{4} * config.num_kv_heads * config.head_dim * config.num_layers;
   options.kv_pool_bytes = running * (settings.prompt + settings.answer + 32) * token_bytes;
@@ -278,7 +195,8 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   if (!settings.sweeps.empty()) Sweep(settings, running, engine.get());
   if (settings.ablation > 0) Ablation(settings, running, engine.get());
   if (settings.measure > 0) Measure(settings, running, forward, engine.get());
-  if (!settings.sweeps.empty() || settings.ablation > 0 || settings.measure > 0) return;
+  if (!settings.verdict.empty()) CompareVerdicts(settings, running, engine.get());
+  if (!settings.sweeps.empty() || settings.ablation > 0 || compares) return;
   std::vector<std::vector<std::string>> mixes;
   for (const std::string& plan : settings.plans) mixes.push_back(absl::StrSplit(plan, ';'));
   Submit(settings, {"*:fp"}, 8, engine.get());  // records graphs, wakes the clocks
@@ -372,6 +290,7 @@ int main(int argc, char** argv) {
     if (name == "--measure") settings.measure = values.at(0);
     if (name == "--sweep") settings.sweeps = values;
     if (name == "--widths") settings.widths = values;
+    if (name == "--verdict") settings.verdict = argv[i + 1];
     if (name == "--shape") settings.shape = argv[i + 1];
     if (name == "--chunk") settings.chunks = values;
     // Mixes apart by '/', the plans of one by ';'.
