@@ -103,7 +103,7 @@ absl::StatusOr<std::unique_ptr<ModelStep>> ModelStep::Create(const ModelStepOpti
 }
 
 ModelStep::~ModelStep() {
-  for (auto& [key, graph] : graphs_) cudaGraphExecDestroy(graph);
+  graphs_.Clear();
   if (cublas_ != nullptr) cublasLtDestroy(cublas_);
 }
 
@@ -187,7 +187,8 @@ absl::Status ModelStep::StartBody(const void* blob, int chunks, int64_t longest,
 
 absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context, char* measure_out) {
   const auto key = std::make_tuple(chunks, context, measure_out != nullptr);
-  if (const auto it = graphs_.find(key); it != graphs_.end()) return it->second;
+  if (const GraphExec* held = graphs_.Use(key); held != nullptr) return held->get();
+  graphs_.MakeRoom();
   PLUMB_RETURN_IF_ERROR(CudaStatus(
       cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a step"));
   BodyHooks hooks;
@@ -206,7 +207,8 @@ absl::StatusOr<cudaGraphExec_t> ModelStep::Graph(int chunks, int context, char* 
   }
   if (graph != nullptr) cudaGraphDestroy(graph);
   if (!status.ok()) return status;
-  return graphs_[key] = replay;
+  graphs_.Put(key, GraphExec(replay));
+  return replay;
 }
 
 absl::Status ModelStep::LaunchBody(int chunks, int context, const BodyHooks& hooks) {

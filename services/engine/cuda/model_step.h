@@ -1,16 +1,17 @@
 // The launches of one step: embedding and blocks of all its rows ("body"), and the logits of up to
 // one chunk of gathered rows ("head"). The body is a recorded graph for each number of chunks and
-// bound of the context; everything else that changes is read from the step's tables.
+// bound of the context, those used last held; everything else that changes is read from the step's
+// tables.
 #pragma once
 
 #include <cublasLt.h>
 
 #include <array>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "kernels/cuda/step.h"
 #include "services/engine/cuda/cuda_weights.h"
 #include "services/engine/cuda/device_memory.h"
+#include "services/engine/cuda/recent_map.h"
 #include "services/engine/cuda/step_blob.h"
 
 namespace plumbline {
@@ -97,7 +99,6 @@ class ModelStep {
   }
   // The algorithms of the products, for the numerics class.
   std::string algorithms() const;
-  int64_t graphs() const { return static_cast<int64_t>(graphs_.size()); }
 
  private:
   // Offsets of the working memory.
@@ -108,6 +109,10 @@ class ModelStep {
     int64_t product_workspace, product_counters, attention_workspace;
     int64_t bytes;
   };
+  struct DestroyGraph {
+    void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
+  };
+  using GraphExec = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, DestroyGraph>;
   enum Product { kQkv, kAttentionOut, kGateUp, kDown, kHead, kProductCount };
 
   ModelStep(const ModelStepOptions& options, const CudaWeights* weights, cudaStream_t stream);
@@ -140,7 +145,10 @@ class ModelStep {
   DeviceBuffer memory_;
   cublasLtHandle_t cublas_ = nullptr;
   std::array<std::unique_ptr<cuda::Linear>, kProductCount> products_;
-  std::map<std::tuple<int, int, bool>, cudaGraphExec_t> graphs_;  // by chunks, context, measured
+  // By chunks, context, measured; bounded, since each keeps memory of the device. CUDA frees one
+  // that still runs when it has ended.
+  static constexpr size_t kMostGraphs = 64;
+  RecentMap<std::tuple<int, int, bool>, GraphExec> graphs_{kMostGraphs};
 };
 
 }  // namespace plumbline
