@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/answer_shift.h"
 #include "services/coordinator/planner/plan_text.h"
@@ -299,12 +300,9 @@ std::string HarmlessNote(const v1::ConditionResult& result) {
                       " not count.");
 }
 
-std::string Percent(double fraction) { return absl::StrFormat("%.1f%%", 100 * fraction); }
-
-std::string PercentWithInterval(const v1::Interval& interval) {
+std::string PercentWithInterval(const v1::Interval& interval, absl::Span<const double> limits) {
   if (!interval.defined()) return "not measurable";
-  return absl::StrFormat("%.1f%% [%.1f%%, %.1f%%]", 100 * interval.estimate(), 100 * interval.low(),
-                         100 * interval.high());
+  return PercentRangeText(interval.estimate(), interval.low(), interval.high(), limits);
 }
 
 }  // namespace plumbline
