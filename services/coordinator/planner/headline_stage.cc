@@ -77,11 +77,13 @@ class HeadlineStage final : public PlannerStage {
                          ", which is coarser: ", report->mode_explanation()));
       }
     } else if (headline->mode() == v1::FAILURE_MODE_NONE) {
-      // The classifier saw no collapse at the mechanism preset, yet the target is not safe.
+      // The classifier saw no collapse at the mechanism preset, yet the target may not ship.
       headline->set_mode(v1::FAILURE_MODE_UNDETERMINED);
       absl::StrAppend(report->mutable_mode_explanation(),
-                      " The target is not safe all the same: the ablation at ", kMechanismFormat,
-                      " does not explain it.");
+                      verdict.decision == v1::DECISION_DO_NOT_SHIP
+                          ? " The target is not safe all the same: the ablation at "
+                          : " The target is not shown safe all the same: the ablation at ",
+                      kMechanismFormat, " does not explain it.");
     }
     return Recommend(context, results, report);
   }
