@@ -12,6 +12,7 @@ namespace {
 using ::plumbline::testing::StatusIs;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 constexpr int kLayers = 30;
 
@@ -58,6 +59,21 @@ TEST(ClassifierTest, AModeNeedsFourFifthsOfThePosterior) {
   for (const CandidatePlan& plan : result.candidates) {
     EXPECT_NE(plan.kind, CandidateKind::kMode);
   }
+}
+
+TEST(ClassifierTest, NoShareIsPrintedAsTheBarThatItMisses) {
+  int close = 0;
+  for (int64_t both = 1; both <= 12; ++both) {
+    for (int64_t only_b = 2; only_b <= 16; ++only_b) {
+      ASSERT_OK_AND_ASSIGN(
+          const Classification result,
+          ClassifyFailureMode(Concentrated({.both = both, .only_b = only_b, .neither = 50})));
+      for (const Band& band : result.bands) close += band.share >= 0.795 && band.share < 0.8;
+      if (result.mode != FailureMode::kUndetermined) continue;
+      EXPECT_THAT(result.explanation, Not(HasSubstr("% 80%"))) << both << " " << only_b;
+    }
+  }
+  EXPECT_GT(close, 0);  // else this test shows nothing
 }
 
 TEST(ClassifierTest, ThePaperNamesAModeFromTheSameEstimate) {
