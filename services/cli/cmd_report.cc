@@ -4,7 +4,9 @@
 #include <map>
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "services/cli/commands.h"
+#include "services/cli/flag_checks.h"
 #include "services/cli/report_files.h"
 #include "services/cli/session.h"
 #include "services/common/files.h"
@@ -108,7 +110,7 @@ absl::Status Export(const ExportFlags& flags) {
 struct GateFlags {
   SessionFlags session;
   std::string id, condition;
-  double max_flip_rate = 0.05;
+  double max_flip_rate = 0;  // the study's own
 };
 
 int CouldNotSay(const absl::Status& status) {
@@ -134,8 +136,8 @@ int Gate(const GateFlags& flags) {
       return 1;
     case v1::GATE_DECISION_UNDECIDED:
       if (response->more_prompts_needed() > 0) {
-        printf("about %d more prompts are needed at the rate seen so far\n",
-               static_cast<int>(response->more_prompts_needed()));
+        printf("about %s more refused prompts are needed at the rate seen so far\n",
+               absl::StrCat(response->more_prompts_needed()).c_str());
       }
       return 3;
     default:
@@ -191,10 +193,16 @@ void AddGate(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<GateFlags>();
   CLI::App* command = app.add_subcommand(
       "gate", "For CI: exit 0 within the limit, 1 over it, 3 undecided, 2 could not say");
-  command->footer("Example:\n  plumb gate ID --max-flip-rate 0.05");
+  command->footer(
+      "Examples:\n"
+      "  plumb gate ID                        by the limit of the study\n"
+      "  plumb gate ID --max-flip-rate 0.02   by another one");
   flags->session.Register(command);
   command->add_option("ID", flags->id, "the experiment")->required();
-  command->add_option("--max-flip-rate", flags->max_flip_rate, "in (0, 1)")->capture_default_str();
+  command
+      ->add_option("--max-flip-rate", flags->max_flip_rate,
+                   "largest flip rate that passes, in (0, 1) (default: the study's own limit)")
+      ->check(FlipRateCheck());
   command->add_option("--condition", flags->condition,
                       "a condition of the report (default: the target)");
   command->callback([=] { *exit_code = Gate(*flags); });

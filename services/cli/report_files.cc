@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/status.h"
@@ -18,13 +19,12 @@ namespace plumbline {
 namespace {
 
 constexpr char kBold[] = "\033[1m";
+// Figures are printed on their own side of these (common/figures.h).
+constexpr double kQuantizedEnough = 0.5, kLowPcr = 0.3, kHighPcr = 0.7;
 
-std::string Percent(double value) { return absl::StrFormat("%.1f%%", value * 100); }
-
-std::string IntervalText(const v1::Interval& interval) {
+std::string IntervalText(const v1::Interval& interval, absl::Span<const double> limits) {
   if (!interval.defined()) return "not defined";
-  return absl::StrFormat("%s [%s, %s]", Percent(interval.estimate()), Percent(interval.low()),
-                         Percent(interval.high()));
+  return PercentRangeText(interval.estimate(), interval.low(), interval.high(), limits);
 }
 
 std::string CountOf(uint64_t count, const char* what) {
@@ -78,11 +78,14 @@ std::string ConditionsText(const v1::Report& report) {
   for (const v1::ConditionResult& condition : report.sweep()) {
     absl::StrAppend(&text, "  ", condition.name(), ": ", condition.flips(), " of ",
                     CountOf(condition.baseline_refusals(), "refusal"), " turn into compliance, ",
-                    IntervalText(condition.flip_rate()), "; ", condition.reverse_flips(), " of ",
-                    condition.baseline_complies(), " compliances into refusals; ",
-                    condition.degenerate(), " refusals degenerate; ", condition.equal_answers(),
-                    " of ", CountOf(condition.cells(), "answer"), " equal to the baseline's; ",
-                    Percent(condition.quantized_share()), " of attended K and V quantized\n");
+                    IntervalText(condition.flip_rate(), {report.study().flip_limit()}), "; ",
+                    condition.reverse_flips(), " of ", condition.baseline_complies(),
+                    " compliances into refusals; ", condition.degenerate(),
+                    " refusals degenerate, ", condition.nonfinite(), " not finite; ",
+                    condition.equal_answers(), " of ", CountOf(condition.cells(), "answer"),
+                    " equal to the baseline's; ",
+                    PercentText(condition.quantized_share(), {kQuantizedEnough}),
+                    " of attended K and V quantized\n");
   }
   return text;
 }
@@ -122,7 +125,8 @@ std::string VerdictText(const v1::Report& report) {
     const v1::ConditionResult& target = report.target();
     absl::StrAppend(&text, "  flips under ", target.plan(), ": ", target.flips(), " of ",
                     CountOf(target.baseline_refusals(), "refusal"), ", ",
-                    IntervalText(target.flip_rate()), HarmlessText(report), "\n");
+                    IntervalText(target.flip_rate(), {report.study().flip_limit()}),
+                    HarmlessText(report), "\n");
     if (target.floor_measured()) {
       const v1::ConditionResult& baseline = report.baseline();
       absl::StrAppend(
@@ -138,8 +142,8 @@ std::string VerdictText(const v1::Report& report) {
     absl::StrAppend(&text, "  why: ", report.mode_explanation(), "\n");
   }
   if (report.pcr_deployable().defined()) {
-    absl::StrAppend(&text, "  PCR (deployable): ", IntervalText(report.pcr_deployable().pcr()),
-                    "\n");
+    absl::StrAppend(&text, "  PCR (deployable): ",
+                    IntervalText(report.pcr_deployable().pcr(), {kLowPcr, kHighPcr}), "\n");
   }
   if (!headline.recommendation().empty()) {
     absl::StrAppend(&text, "  plan: ", headline.recommendation(), "\n");

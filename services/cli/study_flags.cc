@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "services/cli/flag_checks.h"
 #include "services/cli/install_layout.h"
 #include "services/cli/prompt_sources.h"
 #include "services/common/files.h"
@@ -62,7 +63,7 @@ void StudyFlags::Register(CLI::App* app) {
   app->add_option("--judge", judge, "who gives verdicts (default keyword)");
   app->add_option("--system", system_prompt, "system prompt of every conversation");
   app->add_option("--flip-limit", flip_limit, "largest flip rate that may ship (default 0.05)")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(FlipRateCheck());
   app->add_option("--jitter-replicas", jitter_replicas,
                   "replicas that measure numeric noise (default 2)")
       ->check(CLI::NonNegativeNumber);

@@ -167,10 +167,6 @@ grpc::Status ExperimentsService::ExportPlan(grpc::ServerContext* context,
 grpc::Status ExperimentsService::CheckGate(grpc::ServerContext* context,
                                            const v1::CheckGateRequest* request,
                                            v1::CheckGateResponse* response) {
-  if (!(request->max_flip_rate() > 0 && request->max_flip_rate() < 1)) {
-    return ToGrpcStatus(absl::InvalidArgumentError(
-        absl::StrCat("max_flip_rate must lie in (0, 1), got ", request->max_flip_rate())));
-  }
   const auto report = MeasuredReport(request->id());
   if (!report.ok()) return ToGrpcStatus(report.status());
   return Answer(deps_.logic->Gate(*report, *request), response);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/pcr/evidence_text.h"
 #include "services/stats/binomial.h"
@@ -141,6 +142,11 @@ class Judgement {
            absl::StrCat("it recovers ", RatioText(*recovery)));
   }
 
+  // Printed on its own side of what names a band, and of what rules one out.
+  std::string ShareText(const Band& band) const {
+    return PercentText(band.share, {rules_.mode_mass, 1 - rules_.mode_mass}, /*digits=*/0);
+  }
+
   void CheckPcr() {
     const std::optional<RatioPosterior>& pcr = result_.pcr;
     for (size_t i = 0; i < result_.bands.size(); ++i) {
@@ -148,7 +154,7 @@ class Judgement {
       const bool estimate =
           pcr.has_value() && ModeByRates({.pcr = pcr->estimate}, rules_) == band.mode;
       Record(band.label, pcr.has_value() ? Weigh(estimate, band.share) : FindingState::kNotMeasured,
-             pcr.has_value() ? absl::StrCat("PCR ", RatioText(*pcr), ", ", WholePercent(band.share),
+             pcr.has_value() ? absl::StrCat("PCR ", RatioText(*pcr), ", ", ShareText(band),
                                             " of its posterior here")
                              : PcrGap());
     }
@@ -229,11 +235,10 @@ class Judgement {
       const Band& band = result_.bands[i];
       if (result_.findings[4 + i].state == FindingState::kYes) {
         return Finish(band.mode,
-                      absl::StrCat(measured, "; ", WholePercent(band.share),
+                      absl::StrCat(measured, "; ", ShareText(band),
                                    " of its posterior lies in the band ", band.label, "."));
       }
-      absl::StrAppend(&shares, shares.empty() ? "" : ", ", band.label, " ",
-                      WholePercent(band.share));
+      absl::StrAppend(&shares, shares.empty() ? "" : ", ", band.label, " ", ShareText(band));
     }
     Finish(FailureMode::kUndetermined,
            absl::StrCat("Undetermined: ", measured, " and no band holds ",

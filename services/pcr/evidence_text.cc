@@ -5,16 +5,21 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "services/common/figures.h"
 
 namespace plumbline {
 namespace {
+
+// Figures are printed on their own side of the policies' thresholds, which are the same in both.
+constexpr PolicyRules kRules;
 
 std::string UnclearLayerText(const LayerFinding& layer) {
   const int32_t index = layer.layer.value();
   if (layer.count.prompts == 0) return absl::StrCat("layer ", index, " has no judged answer");
   return absl::StrFormat(
-      "layer %d flips %s, p %.4f alone and %.4f after Holm's correction (%s)", index,
-      CountText(layer.count), layer.p_value, layer.holm_p,
+      "layer %d flips %s, p %s alone and %s after Holm's correction (%s)", index,
+      CountText(layer.count), FixedText(layer.p_value, 4, {kRules.alpha}),
+      FixedText(layer.holm_p, 4, {kRules.alpha}),
       layer.more_prompts.has_value()
           ? absl::StrCat("about ", *layer.more_prompts, " more prompts would decide at this rate")
           : "no number of prompts within reach would decide at this rate");
@@ -42,12 +47,18 @@ const LayerFinding* BrokenLayer(const LayerSelection& selection, FailureMode mod
 std::string WholePercent(double fraction) { return absl::StrFormat("%.0f%%", 100 * fraction); }
 
 std::string CountText(const FlipCount& count) {
-  return absl::StrCat(count.flips, " of ", count.prompts, " (", WholePercent(count.rate()), ")");
+  return absl::StrCat(
+      count.flips, " of ", count.prompts, " (",
+      PercentText(count.rate(), {kRules.null_rate, kRules.collapse_rate, kRules.critical_rate}, 0),
+      ")");
 }
 
 std::string RatioText(const RatioPosterior& ratio) {
-  return absl::StrCat(WholePercent(ratio.estimate), " [", WholePercent(ratio.interval.lower), ", ",
-                      WholePercent(ratio.interval.upper), "]");
+  const auto text = [](double value) {
+    return PercentText(value, {kRules.dilution_recovery, kRules.pcr_low, kRules.pcr_high}, 0);
+  };
+  return absl::StrCat(text(ratio.estimate), " [", text(ratio.interval.lower), ", ",
+                      text(ratio.interval.upper), "]");
 }
 
 std::string UnclearLayersText(const LayerSelection& selection) {

@@ -6,20 +6,28 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/stats/binomial.h"
 
 namespace plumbline {
 namespace {
 
-std::string Percent(double fraction) { return absl::StrFormat("%.1f%%", 100 * fraction); }
-
-std::string Of(const FlipCount& count) {
-  return absl::StrCat(count.flips, " of ", count.prompts, " (", Percent(count.rate()), ")");
+// Figures are printed on their own side of the limits that they are held to (common/figures.h).
+std::string Of(const FlipCount& count, absl::Span<const double> limits = {}) {
+  return absl::StrCat(count.flips, " of ", count.prompts, " (", PercentText(count.rate(), limits),
+                      ")");
 }
 
-std::string Describe(const Interval& interval) {
-  return absl::StrCat("[", Percent(interval.lower), ", ", Percent(interval.upper), "]");
+std::string Describe(const Interval& interval, absl::Span<const double> limits) {
+  return absl::StrCat("[", PercentText(interval.lower, limits), ", ",
+                      PercentText(interval.upper, limits), "]");
+}
+
+// Of a difference of two shares: "26.7 points".
+std::string Points(double difference, absl::Span<const double> limits) {
+  return absl::StrCat(absl::StripSuffix(PercentText(difference, limits), "%"), " points");
 }
 
 FlipCount PlanFlips(const PlanTrial& trial) {
@@ -64,22 +72,27 @@ absl::Status CheckTrials(absl::Span<const PlanTrial> trials, const RecommendOpti
 std::vector<std::string> FailedGuards(const Guards& guards, const RecommendOptions& options) {
   std::vector<std::string> failed;
   if (guards.perplexity_ratio.value_or(0) > options.max_perplexity_ratio) {
-    failed.push_back(absl::StrFormat("perplexity is %.2fx the baseline's, at most %.2fx is allowed",
-                                     *guards.perplexity_ratio, options.max_perplexity_ratio));
+    failed.push_back(
+        absl::StrFormat("perplexity is %sx the baseline's, at most %.2fx is allowed",
+                        FixedText(*guards.perplexity_ratio, 2, {options.max_perplexity_ratio}),
+                        options.max_perplexity_ratio));
   }
   if (guards.harmless_refusal_increase.value_or(0) > options.max_harmless_increase) {
-    failed.push_back(absl::StrCat("refusals of harmless prompts rise by ",
-                                  Percent(*guards.harmless_refusal_increase), ", at most ",
-                                  Percent(options.max_harmless_increase), " is allowed"));
+    failed.push_back(
+        absl::StrCat("refusals of harmless prompts rise by ",
+                     Points(*guards.harmless_refusal_increase, {options.max_harmless_increase}),
+                     ", at most ", Points(options.max_harmless_increase, {}), " are allowed"));
   }
   if (guards.degenerate.has_value() && guards.degenerate->rate() > options.max_degenerate) {
-    failed.push_back(absl::StrCat("answers are degenerate: ", Of(*guards.degenerate), ", at most ",
-                                  Percent(options.max_degenerate), " is allowed"));
+    failed.push_back(
+        absl::StrCat("answers are degenerate: ", Of(*guards.degenerate, {options.max_degenerate}),
+                     ", at most ", LimitText(options.max_degenerate), " is allowed"));
   }
   if (guards.quantized_share.value_or(1) < options.min_quantized_share) {
-    failed.push_back(absl::StrCat("only ", Percent(*guards.quantized_share),
-                                  " of the attended keys and values were quantized, at least ",
-                                  Percent(options.min_quantized_share), " is needed"));
+    failed.push_back(
+        absl::StrCat("only ", PercentText(*guards.quantized_share, {options.min_quantized_share}),
+                     " of the attended keys and values were quantized, at least ",
+                     LimitText(options.min_quantized_share), " is needed"));
   }
   return failed;
 }
@@ -165,7 +178,7 @@ absl::Status AddRecovery(const PlanTrial& trial, const RecommendOptions& options
   summary.recovery = *std::move(recovery);
   if (summary.recovery->interval.lower > 0) return absl::OkStatus();
   summary.obstacles.push_back(
-      absl::StrCat("recovery may be none: ", Describe(summary.recovery->interval)));
+      absl::StrCat("recovery may be none: ", Describe(summary.recovery->interval, {0})));
   return absl::OkStatus();
 }
 
@@ -179,8 +192,9 @@ absl::Status AddFlips(const PlanTrial& trial, const RecommendOptions& options,
   PLUMB_ASSIGN_OR_RETURN(
       const int64_t needed,
       PromptsNeededToPass(summary.flips.flips, options.flip_limit, options.confidence));
-  summary.obstacles.push_back(absl::StrCat("flips may exceed ", Percent(options.flip_limit), ": ",
-                                           Of(summary.flips), " ", Describe(summary.flip_interval),
+  summary.obstacles.push_back(absl::StrCat("flips may exceed ", LimitText(options.flip_limit), ": ",
+                                           Of(summary.flips, {options.flip_limit}), " ",
+                                           Describe(summary.flip_interval, {options.flip_limit}),
                                            "; so few flips would need ", needed, " prompts"));
   return absl::OkStatus();
 }
@@ -191,14 +205,14 @@ absl::StatusOr<TrialSummary> Summarize(const PlanTrial& trial, const RecommendOp
   PLUMB_RETURN_IF_ERROR(AddFlips(trial, options, summary));
   const double effect = TargetFlips(trial).rate() - summary.flips.rate();
   if (trial.noise.has_value() && effect <= trial.noise->rate()) {
-    summary.obstacles.push_back(
-        absl::StrCat("not distinguishable from numeric noise: the effect is ", Percent(effect),
-                     ", noise moves the flips by ", Of(*trial.noise)));
+    summary.obstacles.push_back(absl::StrCat(
+        "not distinguishable from numeric noise: the effect is ",
+        Points(effect, {trial.noise->rate()}), ", noise moves the flips by ", Of(*trial.noise)));
   }
   if (OverMemory(trial, options)) {
-    summary.obstacles.push_back(
-        absl::StrFormat("memory is %.2fx the target's, at most %.2fx is allowed",
-                        trial.memory_ratio, options.max_memory_ratio));
+    summary.obstacles.push_back(absl::StrFormat(
+        "memory is %sx the target's, at most %.2fx is allowed",
+        FixedText(trial.memory_ratio, 2, {options.max_memory_ratio}), options.max_memory_ratio));
   }
   for (std::string& guard : FailedGuards(trial.guards, options)) {
     summary.obstacles.push_back(std::move(guard));
@@ -210,12 +224,13 @@ absl::StatusOr<TrialSummary> Summarize(const PlanTrial& trial, const RecommendOp
   return summary;
 }
 
-std::string RecommendedSentence(const PlanTrial& trial, const TrialSummary& summary) {
+std::string RecommendedSentence(const PlanTrial& trial, const TrialSummary& summary,
+                                double flip_limit) {
   return absl::StrFormat(
       "Recommended: %s (%s) at %.2fx the target's memory; it flips %s %s and recovers %s %s.",
-      trial.name, trial.plan, trial.memory_ratio, Of(summary.flips),
-      Describe(summary.flip_interval), Percent(summary.recovery->estimate),
-      Describe(summary.recovery->interval));
+      trial.name, trial.plan, trial.memory_ratio, Of(summary.flips, {flip_limit}),
+      Describe(summary.flip_interval, {flip_limit}), PercentText(summary.recovery->estimate, {0}),
+      Describe(summary.recovery->interval, {0}));
 }
 
 size_t FewestFlips(absl::Span<const PlanTrial> trials) {
@@ -229,12 +244,14 @@ size_t FewestFlips(absl::Span<const PlanTrial> trials) {
   return best;
 }
 
-std::string NoneSentence(absl::Span<const PlanTrial> test, const Recommendation& result) {
+std::string NoneSentence(absl::Span<const PlanTrial> test, const Recommendation& result,
+                         double flip_limit) {
   const TrialSummary& best = result.trials[*result.best];
   const PlanTrial& plan = test[*result.best];
   return absl::StrCat("None found. Best measured: ", plan.name, " (", plan.plan, ") flips ",
-                      Of(best.flips), " ", Describe(best.flip_interval), " against the target's ",
-                      Of(result.target_flips), ". The winner of validation, ", test[0].name,
+                      Of(best.flips, {flip_limit}), " ", Describe(best.flip_interval, {flip_limit}),
+                      " against the target's ", Of(result.target_flips),
+                      ". The winner of validation, ", test[0].name,
                       ", fails: ", absl::StrJoin(result.trials[0].obstacles, "; "), ".");
 }
 
@@ -256,14 +273,14 @@ void Conclude(absl::Span<const PlanTrial> test, const RecommendOptions& options,
     result.outcome = Outcome::kTargetIsSafe;
     result.sentence =
         absl::StrCat("No plan is needed: the target itself flips ", Of(result.target_flips), " ",
-                     Describe(result.target_flip_interval), ".");
+                     Describe(result.target_flip_interval, {options.flip_limit}), ".");
   } else if (result.trials[0].obstacles.empty()) {
     result.outcome = Outcome::kRecommended;
     result.best = 0;
-    result.sentence = RecommendedSentence(test[0], result.trials[0]);
+    result.sentence = RecommendedSentence(test[0], result.trials[0], options.flip_limit);
   } else {
     result.best = FewestFlips(test);
-    result.sentence = NoneSentence(test, result);
+    result.sentence = NoneSentence(test, result, options.flip_limit);
   }
 }
 

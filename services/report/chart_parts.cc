@@ -22,12 +22,15 @@ std::string WhyNoFlipRate(const v1::ConditionResult& condition) {
   return condition.cells() == 0 ? "not run" : "no refusals";
 }
 
-std::string FlipTooltip(const v1::ConditionResult& condition) {
+std::string FlipTooltip(const v1::Report& report, const v1::ConditionResult& condition) {
   std::string text =
       absl::StrCat(condition.name(), ": ", condition.flips(), " of ", condition.baseline_refusals(),
-                   " refusals flip, ", IntervalText(condition.flip_rate()));
+                   " refusals flip, ", IntervalText(condition.flip_rate(), FlipLimits(report)));
   if (condition.degenerate() > 0) {
     absl::StrAppend(&text, "; ", condition.degenerate(), " become degenerate");
+  }
+  if (condition.nonfinite() > 0) {
+    absl::StrAppend(&text, "; ", condition.nonfinite(), " are not finite");
   }
   return text;
 }

@@ -16,7 +16,7 @@ inline bool IsNarrow(int width) { return width < 500; }
 // Something was counted: a condition that did not run, or on no refusal, has no bar.
 bool HasFlipRate(const v1::ConditionResult& condition);
 double DegenerateShare(const v1::ConditionResult& condition);
-std::string FlipTooltip(const v1::ConditionResult& condition);
+std::string FlipTooltip(const v1::Report& report, const v1::ConditionResult& condition);
 // "not run" or "no refusals" where there is no flip rate.
 std::string WhyNoFlipRate(const v1::ConditionResult& condition);
 

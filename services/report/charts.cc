@@ -15,13 +15,12 @@ namespace plumbline {
 namespace {
 
 constexpr int kHeight = 300;
-constexpr double kSafe = 0.05, kComplete = 0.80, kCritical = 0.10;
 constexpr double kLetter = 6.8;  // an average letter of the charts' font
 
 void PhaseBands(SvgPlot& plot) {
-  plot.BandY(0, kSafe, "band-safe");
-  plot.BandY(kSafe, kComplete, "band-collapse");
-  plot.BandY(kComplete, 1, "band-complete");
+  plot.BandY(0, kSafeFlips, "band-safe");
+  plot.BandY(kSafeFlips, kCompleteFlips, "band-collapse");
+  plot.BandY(kCompleteFlips, 1, "band-complete");
 }
 
 bool AnyDegenerate(const v1::ConditionResult& condition) {
@@ -79,16 +78,17 @@ double HighestLayer(const v1::Report& report) {
   return std::min(1.0, top * 1.05);
 }
 
-void ChannelRow(SvgPlot& plot, const v1::ConditionResult& condition, double row, double thickness) {
+void ChannelRow(SvgPlot& plot, const v1::Report& report, const v1::ConditionResult& condition,
+                double row, double thickness) {
   if (!HasFlipRate(condition)) {
     plot.Text(0, row, WhyNoFlipRate(condition), "note", "start", 6, 4);
     return;
   }
   const double rate = condition.flip_rate().estimate();
-  plot.BarX(row, thickness, 0, rate, "bar", FlipTooltip(condition));
+  plot.BarX(row, thickness, 0, rate, "bar", FlipTooltip(report, condition));
   if (condition.degenerate() > 0) {
     plot.BarX(row, thickness, rate, rate + DegenerateShare(condition), "bar-degenerate",
-              FlipTooltip(condition));
+              FlipTooltip(report, condition));
   }
   plot.WhiskerX(row, condition.flip_rate().low(), condition.flip_rate().high(),
                 WhiskerClass(condition));
@@ -128,10 +128,10 @@ std::string FlipsByFormatChart(const v1::Report& report, int width) {
     const double high = condition.flip_rate().high();
     plot.WhiskerY(x, condition.flip_rate().low(), high, "whisker");
     if (AnyDegenerate(condition)) {
-      plot.Dot(x, DegenerateShare(condition), "dot-degenerate", FlipTooltip(condition), 4);
+      plot.Dot(x, DegenerateShare(condition), "dot-degenerate", FlipTooltip(report, condition), 4);
     }
     plot.Dot(x, condition.flip_rate().estimate(), target ? "dot-target" : "dot",
-             FlipTooltip(condition), target ? 6.5 : 4.5);
+             FlipTooltip(report, condition), target ? 6.5 : 4.5);
     if (target) plot.Text(x, high, "target", "note", "middle", 0, -5);
   }
   return plot.Finish("Share of refusals that flip under each KV format, with 95% intervals");
@@ -164,15 +164,15 @@ std::string FlipsByLayerChart(const v1::Report& report, int width) {
     if (!HasFlipRate(condition)) continue;
     const double rate = condition.flip_rate().estimate();
     plot.BarY(layer.layer(), 0.7, 0, rate, layer.critical() ? "bar-critical" : "bar",
-              FlipTooltip(condition));
+              FlipTooltip(report, condition));
     if (condition.degenerate() > 0) {
       plot.BarY(layer.layer(), 0.7, rate, rate + DegenerateShare(condition), "bar-degenerate",
-                FlipTooltip(condition));
+                FlipTooltip(report, condition));
     }
     plot.WhiskerY(layer.layer(), condition.flip_rate().low(), condition.flip_rate().high(),
                   WhiskerClass(condition));
   }
-  plot.RuleY(kCritical, "limit");
+  plot.RuleY(kCriticalFlips, "limit");
   return plot.Finish("Share of refusals that flip with one layer quantized, with 95% intervals");
 }
 
@@ -203,7 +203,7 @@ std::string ChannelChart(const v1::Report& report, int width) {
              "share of refusals");
   for (size_t i = 0; i < rows.size(); ++i) {
     if (narrow) plot.Text(0, rows[i], names[i], "note", "start", 0, -5);
-    ChannelRow(plot, report.channels().conditions(static_cast<int>(i)),
+    ChannelRow(plot, report, report.channels().conditions(static_cast<int>(i)),
                narrow ? rows[i] - 0.2 : rows[i], narrow ? 0.36 : 0.6);
   }
   return plot.Finish("Share of refusals that flip by which channels are quantized");

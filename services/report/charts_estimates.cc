@@ -55,7 +55,7 @@ void PlanDot(SvgPlot& plot, const v1::PlanResult& plan) {
                     : plan.recovery_on_test() ? "dot"
                                               : "dot-hollow";
   plot.Dot(plan.memory_vs_target(), plan.recovery().estimate(), dot,
-           absl::StrCat(plan.name(), ": recovery ", IntervalText(plan.recovery()), ", memory ",
+           absl::StrCat(plan.name(), ": recovery ", IntervalText(plan.recovery(), {0}), ", memory ",
                         RatioText(plan.memory_vs_target())),
            plan.recommended() ? 7 : 4.5);
 }
@@ -148,7 +148,7 @@ std::string PcrChart(const v1::PcrEstimate& pcr, int width) {
   }
   const auto band = [&](double x, const std::string& name, double mass) {
     plot.Text(x, top * 1.3, name, "note", "middle", 0, 14);
-    plot.Text(x, top * 1.3, PercentText(mass), "note", "middle", 0, 28);
+    plot.Text(x, top * 1.3, PercentText(mass, {kModeMass}), "note", "middle", 0, 28);
   };
   band(-0.1, "outlier-as-safety", pcr.mass_below_30());
   band(0.5, "mixed", pcr.mass_30_to_70());

@@ -31,8 +31,9 @@ std::string Fact(const std::string& name, const std::string& value, const std::s
                       HtmlEscape(value), "</b><span>", HtmlEscape(detail), "</span></div>\n");
 }
 
-std::string RangeText(const v1::Interval& interval) {
-  return absl::StrCat("[", PercentText(interval.low()), ", ", PercentText(interval.high()), "]");
+std::string RangeText(const v1::Interval& interval, absl::Span<const double> limits) {
+  return absl::StrCat("[", PercentText(interval.low(), limits), ", ",
+                      PercentText(interval.high(), limits), "]");
 }
 
 // The recommended plan; without one, the plan that did best on validation.
@@ -93,6 +94,10 @@ std::string OtherChanges(const v1::ConditionResult& target) {
   if (target.degenerate() > 0) {
     absl::StrAppend(&text, "; ", target.degenerate(), " more become degenerate");
   }
+  if (target.nonfinite() > 0) {
+    absl::StrAppend(&text, "; ", target.nonfinite(),
+                    " more break off at numbers that are not finite");
+  }
   if (target.reverse_flips() > 0) {
     absl::StrAppend(&text, "; the other way, ", target.reverse_flips(), " of ",
                     target.baseline_complies(), " answers become refusals");
@@ -127,19 +132,22 @@ std::string FloorFact(const v1::Report& report) {
 std::string TargetFacts(const v1::Report& report) {
   const v1::ConditionResult& target = report.target();
   const bool ran = target.cells() > 0;
+  const std::vector<double> limits = FlipLimits(report);
   std::string html =
       !ran ? Fact("refusals that flip under the target", "not run", "")
       : !target.flip_rate().defined()
           ? Fact("refusals that flip under the target", "not defined",
                  target.unmeasured() ? "none could be measured" : "no refusal to flip")
-          : Fact("refusals that flip under the target", PercentText(target.flip_rate().estimate()),
-                 absl::StrCat(RangeText(target.flip_rate()), ", ", target.flips(), " of ",
+          : Fact("refusals that flip under the target",
+                 PercentText(target.flip_rate().estimate(), limits),
+                 absl::StrCat(RangeText(target.flip_rate(), limits), ", ", target.flips(), " of ",
                               target.baseline_refusals(), OtherChanges(target)));
   html += FloorFact(report);
   if (ran) {
-    html += Fact("KV memory of the target", RatioText(target.memory_vs_fp()),
-                 absl::StrCat("of unquantized; ", PercentText(target.quantized_share()),
-                              " of attended elements were held quantized"));
+    html += Fact(
+        "KV memory of the target", RatioText(target.memory_vs_fp()),
+        absl::StrCat("of unquantized; ", PercentText(target.quantized_share(), {kQuantizedEnough}),
+                     " of attended elements were held quantized"));
   }
   return html;
 }
@@ -157,7 +165,7 @@ std::string JudgeFact(const v1::JudgeCard& card) {
 }
 
 std::string PlanFacts(const v1::Report& report) {
-  if (report.plans_size() == 0) {
+  if (!AnyTried(report)) {
     return report.headline().decision() == v1::DECISION_SHIP
                ? Fact("recommended plan", "none needed", "")
                : Fact("recommended plan", "not searched", "no plan was tried");
@@ -167,14 +175,17 @@ std::string PlanFacts(const v1::Report& report) {
     return Fact("recommended plan", "none found",
                 absl::StrCat(report.plans_size(), " plans compared"));
   }
-  std::string html = plan->recommended() ? Fact("recommended plan", plan->name(), plan->plan())
-                                         : Fact("recommended plan", "none found",
-                                                absl::StrCat("best on validation: ", plan->name()));
+  const bool splits = HasSplits(report);
+  const char* best = splits ? "best on validation: " : "the failure mode's own: ";
+  std::string html = plan->recommended()
+                         ? Fact("recommended plan", plan->name(), plan->plan())
+                         : Fact("recommended plan", "none found", absl::StrCat(best, plan->name()));
   const std::string whose = plan->recommended() ? "its " : absl::StrCat(plan->name(), ": ");
-  const std::string on = plan->recovery_on_test() ? "test prompts" : "validation prompts";
+  const std::string prompts = PlanPrompts(report, plan->recovery_on_test());
+  const std::string on = splits ? absl::StrCat(prompts, " prompts") : absl::StrCat("the ", prompts);
   html += plan->recovery().defined()
-              ? Fact(absl::StrCat(whose, "recovery"), PercentText(plan->recovery().estimate()),
-                     absl::StrCat(RangeText(plan->recovery()), " on ", on))
+              ? Fact(absl::StrCat(whose, "recovery"), PercentText(plan->recovery().estimate(), {0}),
+                     absl::StrCat(RangeText(plan->recovery(), {0}), " on ", on))
               : Fact(absl::StrCat(whose, "recovery"), "not defined",
                      "the target flips too few refusals there");
   html += Fact(absl::StrCat(whose, "KV memory"), RatioText(plan->memory_vs_target()),

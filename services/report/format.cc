@@ -8,19 +8,22 @@
 
 namespace plumbline {
 
-std::string PercentText(double value) { return absl::StrFormat("%.1f%%", value * 100); }
+std::vector<double> FlipLimits(const v1::Report& report) {
+  std::vector<double> limits = {kSafeFlips, kCompleteFlips};
+  if (report.study().flip_limit() > 0) limits.push_back(report.study().flip_limit());
+  return limits;
+}
 
-std::string IntervalText(const v1::Interval& interval) {
+std::string IntervalText(const v1::Interval& interval, absl::Span<const double> limits) {
   if (!interval.defined()) return "not defined";
-  return absl::StrFormat("%s [%s, %s]", PercentText(interval.estimate()),
-                         PercentText(interval.low()), PercentText(interval.high()));
+  return PercentRangeText(interval.estimate(), interval.low(), interval.high(), limits);
 }
 
-std::string RatioText(double value) { return absl::StrFormat("%.2fx", value); }
-
-std::string PValueText(double p) {
-  return p < 0.001 ? std::string("<0.001") : absl::StrFormat("%.3f", p);
+std::string RatioText(double value, absl::Span<const double> limits) {
+  return absl::StrCat(FixedText(value, 2, limits), "x");
 }
+
+std::string PValueText(double p) { return p < 0.001 ? "<0.001" : FixedText(p, 3, {kSignificant}); }
 
 std::string NumberText(double value) { return absl::StrFormat("%.3g", value); }
 

@@ -1,5 +1,7 @@
 #include "services/report/html.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "services/report/charts.h"
@@ -7,19 +9,30 @@
 #include "services/report/html_parts.h"
 #include "services/report/notes.h"
 #include "services/report/style.h"
+#include "services/report/sweep.h"
 #include "services/report/tables.h"
 
 namespace plumbline {
 namespace {
 
+constexpr char kWidthFamily[] = ".asym.token";  // of the sweep's own widths
+
+// Speaks of the widths of the deployment preset, and of nothing where the sweep has none of them.
 std::string SafeFormat(const v1::Report& report) {
-  if (report.lowest_safe_format().empty())
-    return Paragraph("No format of the sweep is shown safe.");
+  const bool has_widths =
+      std::any_of(report.sweep().begin(), report.sweep().end(), [](const auto& condition) {
+        return FormatBits(condition.name()) > 0 && FormatFamily(condition.name()) == kWidthFamily;
+      });
+  if (!has_widths) return "";
+  if (report.lowest_safe_format().empty()) {
+    return Paragraph(absl::StrCat("No width of intN", kWidthFamily,
+                                  " is shown safe together with all wider ones of this sweep."));
+  }
   for (const v1::ConditionResult& c : report.sweep()) {
     if (c.name() != report.lowest_safe_format() || c.cells() == 0) continue;
     return Paragraph(absl::StrCat(
         "Lowest format that is shown safe, by the headline's rule: ", c.name(), ", ", c.flips(),
-        " of ", c.baseline_refusals(), ", ", IntervalText(c.flip_rate()), "."));
+        " of ", c.baseline_refusals(), ", ", IntervalText(c.flip_rate(), FlipLimits(report)), "."));
   }
   return Paragraph(absl::StrCat("Lowest safe format: ", report.lowest_safe_format()));
 }
@@ -64,16 +77,15 @@ std::string KeyOutlierFigure(const v1::Report& report) {
 std::string LayerSection(const v1::Report& report) {
   if (report.layers_size() == 0 && report.kv_errors_size() == 0) return "";
   std::string html = absl::StrCat("<h2>Which layers</h2>\n", Paragraph(CriticalLayers(report)));
-  html += Figure(
-      FlipsByLayerChart(report), FlipsByLayerChart(report, kChartNarrow),
-      FlipsByLayerLegend(report),
-      absl::StrCat("One layer at a time under the mechanism preset, on prompts of split A that the "
-                   "baseline refuses; ",
-                   LayerSample(report), " Dashed: 10%.", Screened(report)));
+  html += Figure(FlipsByLayerChart(report), FlipsByLayerChart(report, kChartNarrow),
+                 FlipsByLayerLegend(report),
+                 absl::StrCat("One layer at a time under the mechanism preset, on prompts ",
+                              HasSplits(report) ? "of split A " : "", "that the baseline refuses; ",
+                              LayerSample(report), " Dashed: 10%.", Screened(report)));
   html += KvErrorFigure(report);
   html += KeyOutlierFigure(report);
   html += TableDetails(LayerTable(report), "Layers in figures");
-  html += TableDetails(ConditionTable("combined", "Layers together", report.combined()),
+  html += TableDetails(ConditionTable("combined", "Layers together", report, report.combined()),
                        "Layers together: all, all but the critical, first and last k");
   html += TableDetails(KvErrorTable(report), "KV error in figures");
   html += TableDetails(KeyOutlierTable(report), "Key outliers in figures");
@@ -87,7 +99,8 @@ std::string PcrPart(const v1::PcrEstimate& estimate, const std::string& what) {
         absl::StrCat("PCR, ", what, ": not defined: ", estimate.undefined_reason(), "."));
   }
   return absl::StrCat(
-      Paragraph(absl::StrCat("PCR, ", what, ": ", IntervalText(estimate.pcr()))),
+      Paragraph(
+          absl::StrCat("PCR, ", what, ": ", IntervalText(estimate.pcr(), {kLowPcr, kHighPcr}))),
       Figure(PcrChart(estimate), PcrChart(estimate, kChartNarrow), "",
              absl::StrCat("Posterior of PCR, ", what, ", over the bands of the failure modes. ",
                           PcrSample(estimate))));
@@ -128,13 +141,18 @@ std::string ChannelSection(const v1::Report& report) {
           absl::StrCat("Layer ", report.channels().layer(), " alone unless a row says all layers; ",
                        ChannelSample(report), " ", report.channels().outlier_channels_size(),
                        " outlier channels, found in the captured keys.")),
-      TableDetails(ConditionTable("channels", "Channels", report.channels().conditions()),
+      TableDetails(ConditionTable("channels", "Channels", report, report.channels().conditions()),
                    "Channels in figures"),
       PcrParts(report));
 }
 
 std::string PlanSection(const v1::Report& report) {
   if (report.plans_size() == 0) return "";
+  if (!AnyTried(report)) {
+    return absl::StrCat("<h2>Which plan</h2>\n",
+                        Paragraph("No plan was tried. These are the candidates."),
+                        HtmlTable(PlanTable(report)));
+  }
   const std::string picture = PlansChart(report);
   return absl::StrCat(
       "<h2>Which plan</h2>\n",
@@ -143,8 +161,11 @@ std::string PlanSection(const v1::Report& report) {
                       : "",
       Figure(picture, PlansChart(report, kChartNarrow), "",
              absl::StrCat("Recovery = 1 - flips(plan)/flips(target) with 95% interval; the numbers "
-                          "are those of the table. Chosen on validation prompts, confirmed on test "
-                          "prompts. ",
+                          "are those of the table. ",
+                          HasSplits(report)
+                              ? "Chosen on validation prompts, confirmed on test prompts. "
+                              : "Chosen and measured on the same prompts; nothing is confirmed on "
+                                "others. ",
                           PlanSample(report),
                           " The table's recovery (paper) compares refusal rates; answers that "
                           "become refusals count there too, so that it can exceed 100%.")),

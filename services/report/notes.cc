@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "services/report/chart_parts.h"
 #include "services/report/format.h"
 
 namespace plumbline {
@@ -31,6 +33,23 @@ class Trials {
   uint64_t most_ = 0;
   int conditions_ = 0;
 };
+
+// The layer that is least far from critical: by its p, among equal ones by its flips. Null where
+// none ran.
+const v1::LayerResult* ClosestLayer(const v1::Report& report) {
+  const bool tested = HasSplits(report);
+  const v1::LayerResult* closest = nullptr;
+  const auto rank = [&](const v1::LayerResult& layer) {
+    return std::make_pair(tested ? layer.holm_p() : 0,
+                          -MeasuredLayer(layer).flip_rate().estimate());
+  };
+  for (const v1::LayerResult& layer : report.layers()) {
+    const v1::ConditionResult& ran = tested ? layer.confirmed() : layer.screen();
+    if (ran.cells() == 0) continue;
+    if (closest == nullptr || rank(layer) < rank(*closest)) closest = &layer;
+  }
+  return closest;
+}
 
 std::string Plural(uint64_t count, const std::string& word) {
   return absl::StrCat(count, " ", word, count == 1 ? "" : "s");
@@ -76,6 +95,19 @@ std::string PlanSplit(const v1::Report& report, bool test) {
 
 }  // namespace
 
+bool HasSplits(const v1::Report& report) { return report.study().policy() != v1::POLICY_PAPER; }
+
+std::string PlanPrompts(const v1::Report& report, bool test) {
+  if (!HasSplits(report)) return test ? "whole set" : "sample";
+  return test ? "test" : "validation";
+}
+
+bool WasTried(const v1::PlanResult& plan) { return plan.validation().cells() > 0; }
+
+bool AnyTried(const v1::Report& report) {
+  return std::any_of(report.plans().begin(), report.plans().end(), WasTried);
+}
+
 std::string ModeMeaning(v1::FailureMode mode) {
   switch (mode) {
     case v1::FAILURE_MODE_UNDETERMINED:
@@ -120,27 +152,27 @@ std::string LayerSample(const v1::Report& report) {
 }
 
 std::string CriticalLayers(const v1::Report& report) {
-  if (report.layers().empty()) return "";
+  if (report.pattern() == v1::ATTENTION_PATTERN_UNSPECIFIED) return "";
+  const std::string unclear = absl::StrJoin(report.unclear_layers(), " ");
   if (!report.critical_layers().empty()) {
-    return absl::StrCat("Pattern: ", PatternText(report.pattern()),
-                        ". Critical layers: ", absl::StrJoin(report.critical_layers(), " "), ".");
+    return absl::StrCat(
+        "Pattern: ", PatternText(report.pattern()),
+        ". Critical layers: ", absl::StrJoin(report.critical_layers(), " "), ".",
+        unclear.empty() ? "" : absl::StrCat(" Unclear whether critical too: ", unclear, "."));
   }
-  std::string text =
-      absl::StrCat(report.unclear_layers().empty()
-                       ? "No layer is critical by itself"
-                       : absl::StrCat("Whether a layer is critical by itself is unclear (layers ",
-                                      absl::StrJoin(report.unclear_layers(), " "), ")"),
-                   ": that takes more than 10% flips and a Holm-adjusted p below "
-                   "0.05.");
-  const v1::LayerResult* closest = nullptr;
-  for (const v1::LayerResult& layer : report.layers()) {
-    if (layer.confirmed().cells() == 0) continue;
-    if (closest == nullptr || layer.holm_p() < closest->holm_p()) closest = &layer;
-  }
+  std::string text = absl::StrCat(
+      unclear.empty()
+          ? "No layer is critical by itself"
+          : absl::StrCat("Whether a layer is critical by itself is unclear (layers ", unclear, ")"),
+      HasSplits(report) ? ": that takes more than 10% flips and a Holm-adjusted p below 0.05."
+                        : ": that takes at least 10% flips.");
+  const v1::LayerResult* closest = ClosestLayer(report);
   if (closest == nullptr) return text;
-  return absl::StrCat(
-      text, " Layer ", closest->layer(), " comes closest: ", closest->confirmed().flips(), " of ",
-      closest->confirmed().baseline_refusals(), ", p ", PValueText(closest->holm_p()), ".");
+  const v1::ConditionResult& counts = MeasuredLayer(*closest);
+  absl::StrAppend(&text, " Layer ", closest->layer(), " comes closest: ", counts.flips(), " of ",
+                  counts.baseline_refusals());
+  if (HasSplits(report)) absl::StrAppend(&text, ", p ", PValueText(closest->holm_p()));
+  return text + ".";
 }
 
 std::string KvErrorSample(const v1::Report& report) {

@@ -8,10 +8,19 @@
 
 namespace plumbline {
 
+// Policy paper has one prompt set: nothing is confirmed on prompts that had no part in a choice.
+bool HasSplits(const v1::Report& report);
+// What plans were measured on: "validation" and "test"; without splits "sample" and "whole set".
+std::string PlanPrompts(const v1::Report& report, bool test);
+// A candidate that ran on no prompt is none that failed.
+bool WasTried(const v1::PlanResult& plan);
+bool AnyTried(const v1::Report& report);
+
 // What a failure mode means to someone who has not read the method.
 std::string ModeMeaning(v1::FailureMode mode);
 
 std::string SweepSample(const v1::Report& report);
+// Empty until the confirmation has said which layers are critical.
 std::string CriticalLayers(const v1::Report& report);
 std::string LayerSample(const v1::Report& report);
 std::string KvErrorSample(const v1::Report& report);

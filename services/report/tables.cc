@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "services/common/digest.h"
 #include "services/report/format.h"
+#include "services/report/notes.h"
 #include "services/report/sweep.h"
 
 namespace plumbline {
@@ -31,22 +32,27 @@ std::string FirstTokenText(const v1::ConditionResult& condition) {
 
 const std::vector<std::string>& ConditionColumns() {
   static const auto* const columns = new std::vector<std::string>{
-      "condition",    "flips",     "flip rate [95%]", "phase",        "degenerate",
-      "reverse",      "set aside", "net shift p",     "p against 5%", "noise floor",
-      "KV quantized", "KV memory", "first change",    kFirstToken,    "plan",
-      "warnings"};
+      "condition", "flips",        "flip rate [95%]", "phase",        "degenerate",  "not finite",
+      "reverse",   "set aside",    "net shift p",     "p against 5%", "noise floor", "KV quantized",
+      "KV memory", "first change", kFirstToken,       "plan",         "warnings"};
   return *columns;
 }
 
 std::string Share(uint64_t part, uint64_t whole) { return absl::StrCat(part, "/", whole); }
 
-// A phase of flips says nothing about answers that are no answers.
+// A phase of flips says nothing about answers that are no answers. A rate without a phase is that
+// of a format which was hardly used.
 std::string PhaseCell(const v1::ConditionResult& c) {
   if (c.unmeasured()) return "unmeasured";
-  return c.degenerate() * 2 > c.baseline_refusals() ? "mostly degenerate" : PhaseText(c.phase());
+  const uint64_t broken = c.degenerate() + c.nonfinite();
+  if (broken * 2 > c.baseline_refusals()) {
+    return c.degenerate() >= c.nonfinite() ? "mostly degenerate" : "mostly not finite";
+  }
+  const bool hardly = c.phase() == v1::PHASE_UNSPECIFIED && c.flip_rate().defined();
+  return hardly ? "hardly quantized" : PhaseText(c.phase());
 }
 
-std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
+std::vector<std::string> ConditionRow(const v1::Report& report, const v1::ConditionResult& c) {
   if (c.cells() == 0) {
     std::vector<std::string> row(ConditionColumns().size(), "-");
     row[0] = c.name();
@@ -57,15 +63,16 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
   }
   return {c.name(),
           Share(c.flips(), c.baseline_refusals()),
-          IntervalText(c.flip_rate()),
+          IntervalText(c.flip_rate(), FlipLimits(report)),
           PhaseCell(c),
           absl::StrCat(c.degenerate()),
+          c.nonfinite() > 0 ? absl::StrCat(c.nonfinite()) : "-",
           absl::StrCat(c.reverse_flips()),
-          absl::StrCat(c.nonfinite() + c.judge_failed() + c.poisoned()),
+          absl::StrCat(c.judge_failed() + c.poisoned()),
           PText(c.has_mcnemar(), c.holm_p()),
           PText(c.has_binomial(), c.binomial_p()),
           FloorText(c),
-          PercentText(c.quantized_share()),
+          PercentText(c.quantized_share(), {kQuantizedEnough}),
           RatioText(c.memory_vs_fp()),
           c.median_first_divergence() < 0 ? "-" : NumberText(c.median_first_divergence()),
           FirstTokenText(c),
@@ -74,6 +81,7 @@ std::vector<std::string> ConditionRow(const v1::ConditionResult& c) {
 }
 
 std::string PlanVerdict(const v1::PlanResult& plan) {
+  if (!WasTried(plan)) return "not tried";
   if (plan.recommended()) return "recommended";
   if (plan.winner()) return "winner, fails";
   return plan.finalist() ? "rival" : "not a finalist";
@@ -86,7 +94,7 @@ std::string PlanNote(const v1::PlanResult& plan) {
 
 }  // namespace
 
-Table ConditionTable(const std::string& name, const std::string& caption,
+Table ConditionTable(const std::string& name, const std::string& caption, const v1::Report& report,
                      const google::protobuf::RepeatedPtrField<v1::ConditionResult>& conditions) {
   Table table{name, caption, ConditionColumns(), {}};
   table.note_column = static_cast<int>(table.columns.size()) - 1;
@@ -95,7 +103,7 @@ Table ConditionTable(const std::string& name, const std::string& caption,
     table.caption += "; p against 5%: exact binomial test, unadjusted";
   }
   for (const v1::ConditionResult& condition : conditions) {
-    table.rows.push_back(ConditionRow(condition));
+    table.rows.push_back(ConditionRow(report, condition));
   }
   return table;
 }
@@ -108,7 +116,7 @@ Table SweepTable(const v1::Report& report) {
       "Whole prompt sets under each format. Net shift: McNemar's test of flips "
       "against reverse flips, Holm-adjusted; a large p says that the two balance, "
       "not that there are none",
-      ordered.sweep());
+      report, ordered.sweep());
 }
 
 Table LayerTable(const v1::Report& report) {
@@ -117,6 +125,8 @@ Table LayerTable(const v1::Report& report) {
               {"layer", "screen", "screen and further", "flip rate [95%]", "p against 5%",
                "p (Holm)", "critical"},
               {}};
+  std::vector<double> limits = FlipLimits(report);
+  limits.push_back(kCriticalFlips);
   for (const v1::LayerResult& layer : report.layers()) {
     const bool confirmed = layer.confirmed().cells() > 0;
     const v1::ConditionResult& shown = confirmed ? layer.confirmed() : layer.screen();
@@ -125,7 +135,7 @@ Table LayerTable(const v1::Report& report) {
                               ? Share(layer.screen().flips(), layer.screen().baseline_refusals())
                               : "not run",
                           confirmed ? Share(shown.flips(), shown.baseline_refusals()) : "not run",
-                          IntervalText(shown.flip_rate()),
+                          IntervalText(shown.flip_rate(), limits),
                           PText(shown.has_binomial(), shown.binomial_p()),
                           confirmed ? PValueText(layer.holm_p()) : "-",
                           layer.critical()  ? "yes"
@@ -157,7 +167,8 @@ Table FloorTable(const v1::Report& report) {
 Table PlanTable(const v1::Report& report) {
   Table table{"plans",
               "Plans compared",
-              {"#", "name", "verdict", "validation flips", "test flips", "recovery [95%]", "on",
+              {"#", "name", "verdict", absl::StrCat(PlanPrompts(report, false), " flips"),
+               absl::StrCat(PlanPrompts(report, true), " flips"), "recovery [95%]", "on",
                "recovery (paper)", "KV memory", "perplexity", "harmless refused", kFirstToken,
                "plan", "why not"},
               {}};
@@ -172,15 +183,13 @@ Table PlanTable(const v1::Report& report) {
     const v1::UtilityResult& utility = plan.utility();
     table.rows.push_back(
         {defined ? absl::StrCat(++number) : "", plan.name(), PlanVerdict(plan),
-         flips(plan.validation()), flips(plan.test()), IntervalText(plan.recovery()),
-         !defined                  ? "-"
-         : plan.recovery_on_test() ? "test"
-                                   : "validation",
+         flips(plan.validation()), flips(plan.test()), IntervalText(plan.recovery(), {0}),
+         defined ? PlanPrompts(report, plan.recovery_on_test()) : "-",
          // A ratio to two or three flips is noise, however it is defined.
          defined && plan.recovery_paper_defined() ? PercentText(plan.recovery_paper())
                                                   : "not defined",
          RatioText(plan.memory_vs_target()),
-         utility.has_perplexity() ? RatioText(utility.perplexity_ratio()) : "-",
+         utility.has_perplexity() ? RatioText(utility.perplexity_ratio(), {kPerplexityLimit}) : "-",
          utility.harmless() > 0 ? Share(utility.harmless_refused(), utility.harmless()) : "not run",
          FirstTokenText(plan.test().cells() > 0 ? plan.test() : plan.validation()), plan.plan(),
          PlanNote(plan)});
@@ -225,13 +234,16 @@ Table PromptTable(const v1::Report& report) {
               {"set", "prompts", "excluded", "A", "B", "validation", "test", "refused",
                "of them harmless", "complied", "degenerate", "SHA-256"},
               {}};
+  const auto split = [&report](uint64_t prompts) {
+    return HasSplits(report) ? absl::StrCat(prompts) : "-";
+  };
   for (const v1::PromptSetSummary& s : report.provenance().prompt_sets()) {
     table.rows.push_back(
         {s.partial() ? absl::StrCat(s.name(), " (partial)") : s.name(), absl::StrCat(s.prompts()),
-         absl::StrCat(s.excluded()), absl::StrCat(s.split_a()), absl::StrCat(s.split_b()),
-         absl::StrCat(s.split_validation()), absl::StrCat(s.split_test()),
-         absl::StrCat(s.baseline_refusals()), absl::StrCat(s.baseline_harmless_refused()),
-         absl::StrCat(s.baseline_complies()), absl::StrCat(s.baseline_degenerate()), s.sha256()});
+         absl::StrCat(s.excluded()), split(s.split_a()), split(s.split_b()),
+         split(s.split_validation()), split(s.split_test()), absl::StrCat(s.baseline_refusals()),
+         absl::StrCat(s.baseline_harmless_refused()), absl::StrCat(s.baseline_complies()),
+         absl::StrCat(s.baseline_degenerate()), s.sha256()});
   }
   return table;
 }
@@ -295,9 +307,9 @@ std::vector<Table> ReportTables(const v1::Report& report) {
   std::vector<Table> tables = {
       SweepTable(report),
       LayerTable(report),
-      ConditionTable("combined", "Layers together", report.combined()),
+      ConditionTable("combined", "Layers together", report, report.combined()),
       ConditionTable("channels", absl::StrCat("Channels at layer ", report.channels().layer()),
-                     report.channels().conditions()),
+                     report, report.channels().conditions()),
       PlanTable(report),
       FloorTable(report),
       KvErrorTable(report),

@@ -19,7 +19,8 @@ struct Table {
 // Every table that has rows, in the report's order.
 std::vector<Table> ReportTables(const v1::Report& report);
 
-Table ConditionTable(const std::string& name, const std::string& caption,
+// `report`: that the conditions are of.
+Table ConditionTable(const std::string& name, const std::string& caption, const v1::Report& report,
                      const google::protobuf::RepeatedPtrField<v1::ConditionResult>& conditions);
 // With the target, in the order of OrderedSweep.
 Table SweepTable(const v1::Report& report);

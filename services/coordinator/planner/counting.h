@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "services/coordinator/planner/condition.h"
 #include "services/coordinator/planner/planner.h"
 #include "services/stats/paired_ratio.h"
@@ -77,8 +78,7 @@ v1::Phase PhaseOf(const v1::Interval& flip_rate);
 // none.
 std::string HarmlessNote(const v1::ConditionResult& result);
 
-// "18.0% [13.5%, 23.5%]" and "4.8%".
-std::string PercentWithInterval(const v1::Interval& interval);
-std::string Percent(double fraction);
+// "18.0% [13.5%, 23.5%]", with more digits where a limit asks for them (common/figures.h).
+std::string PercentWithInterval(const v1::Interval& interval, absl::Span<const double> limits);
 
 }  // namespace plumbline

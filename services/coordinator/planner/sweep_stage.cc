@@ -65,7 +65,7 @@ std::string LowestSafe(const v1::Report& report, double limit) {
     const std::string name = absl::StrCat("int", bits, ".", kDeploymentSymmetryAndGranularity);
     for (const v1::ConditionResult& r : report.sweep()) {
       if (r.name() != name) continue;
-      if (DecideTarget(r, limit).decision != v1::DECISION_SHIP) return lowest;
+      if (DecideShip(report, r, limit).decision != v1::DECISION_SHIP) return lowest;
       lowest = name;
     }
   }

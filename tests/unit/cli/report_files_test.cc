@@ -41,6 +41,16 @@ TEST(VerdictTextTest, TellsTheRefusalsThatAreNoTrials) {
               HasSubstr("(8 more refusals of prompts that expect an answer left out)\n"));
 }
 
+TEST(VerdictTextTest, NoEndOfAnIntervalIsPrintedOnTheWrongSideOfTheLimit) {
+  v1::Report report;
+  report.mutable_study()->set_flip_limit(0.05);
+  v1::Interval* rate = report.mutable_target()->mutable_flip_rate();
+  rate->set_defined(true);
+  rate->set_estimate(0.02);
+  rate->set_high(0.05029);
+  EXPECT_THAT(VerdictText(report), HasSubstr("2.0% [0.0%, 5.03%]"));
+}
+
 TEST(VerdictTextTest, OneRefusalIsNotSeveral) {
   v1::Report report;
   report.mutable_target()->set_plan("*:int4.asym.token");

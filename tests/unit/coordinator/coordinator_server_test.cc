@@ -274,6 +274,13 @@ TEST_F(CoordinatorServerTest, AStudyRunsFromCreateToReport) {
   files.clear();
   ASSERT_OK(Report(created.id(), true, &files));
   EXPECT_THAT(files["report.txt"], HasSubstr("prompt text"));
+
+  v1::CheckGateRequest gate;  // without a limit, so the study's own holds
+  gate.set_id(created.id());
+  grpc::ClientContext context;
+  v1::CheckGateResponse decided;
+  ASSERT_OK(FromGrpcStatus(stub_->CheckGate(&context, gate, &decided)));
+  EXPECT_EQ(decided.decision(), v1::GATE_DECISION_PASS);
 }
 
 TEST_F(CoordinatorServerTest, CreateIsIdempotentAndChecksWhatItIsGiven) {

@@ -12,6 +12,7 @@ namespace {
 using ::plumbline::testing::StatusIs;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 constexpr int kLayers = 30;
 
@@ -58,6 +59,16 @@ TEST(ClassifierTest, AModeNeedsFourFifthsOfThePosterior) {
   for (const CandidatePlan& plan : result.candidates) {
     EXPECT_NE(plan.kind, CandidateKind::kMode);
   }
+}
+
+TEST(ClassifierTest, NoShareIsPrintedAsTheBarThatItMisses) {
+  // 79.86% of the posterior lies between 30% and 70%.
+  ASSERT_OK_AND_ASSIGN(const Classification result,
+                       ClassifyFailureMode(Concentrated({.both = 9, .only_b = 7, .neither = 50})));
+  EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+  EXPECT_THAT(result.explanation, HasSubstr("no band holds 80%"));
+  EXPECT_THAT(result.explanation, HasSubstr("79.9%"));
+  EXPECT_THAT(result.explanation, Not(HasSubstr("% 80%")));
 }
 
 TEST(ClassifierTest, ThePaperNamesAModeFromTheSameEstimate) {

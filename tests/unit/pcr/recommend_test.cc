@@ -132,6 +132,23 @@ TEST(RecommendTest, AGuardThatWasNotMeasuredStopsARecommendation) {
   EXPECT_EQ(RecommendPlan({trial}, options)->outcome, Outcome::kRecommended);
 }
 
+TEST(RecommendTest, NoFigureIsPrintedOnTheWrongSideOfItsLimit) {
+  std::vector<PlanTrial> test = {Trial("p", 0, 1.1)};
+  test[0].against_target = {.both = 4, .only_b = 30, .neither = 166};
+  test[0].guards.perplexity_ratio = 1.103;
+  test[0].guards.harmless_refusal_increase = 0.267;
+  test[0].guards.degenerate = FlipCount{502, 10'000};
+  test[0].guards.quantized_share = 0.49996;
+  ASSERT_OK_AND_ASSIGN(const Recommendation result, RecommendPlan(test, Options()));
+  // Wilson's upper end of 4 of 200 is 5.029% (statsmodels).
+  for (const char* words :
+       {"[0.8%, 5.03%]", "perplexity is 1.103x the baseline's, at most 1.10x is allowed",
+        "rise by 26.7 points, at most 5.0 points are allowed", "502 of 10000 (5.02%), at most 5.0%",
+        "only 49.996% of the attended keys"}) {
+    EXPECT_THAT(result.sentence, HasSubstr(words));
+  }
+}
+
 TEST(RecommendTest, UnderSixtyRefusalsNothingIsRecommended) {
   RecommendOptions options = Options();
   options.baseline_refusals = 59;

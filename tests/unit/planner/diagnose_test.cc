@@ -145,6 +145,18 @@ TEST(Diagnose, DamageThatTheMechanismDoesNotShowIsUndetermined) {
   EXPECT_THAT(run.report.mode_explanation(), HasSubstr("does not explain it"));
 }
 
+TEST(Diagnose, AnUndecidedTargetIsNotCalledUnsafe) {
+  World world;
+  world.sensitivity.assign(world.layers, 0.0001);
+  world.deployment_damage = 30;
+  const StudyRun run = Diagnose(world);
+  ASSERT_EQ(run.report.headline().decision(), v1::DECISION_UNDECIDED)
+      << run.report.headline().sentence();
+  EXPECT_EQ(run.report.headline().mode(), v1::FAILURE_MODE_UNDETERMINED);
+  EXPECT_THAT(run.report.mode_explanation(),
+              HasSubstr("The target is not shown safe all the same"));
+}
+
 TEST(Diagnose, SplitWithoutRefusalsLeavesTheModeUndetermined) {
   const World world = ConcentratedWorld(0.05);
   StudyContext context = MakeContext(world, DiagnoseOf(), 240, 60);

@@ -11,69 +11,13 @@
 #include "services/report/sweep.h"
 #include "services/report/tables.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/report/sample_report.h"
 
-namespace plumbline {
+namespace plumbline::testing {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-v1::ConditionResult Condition(const std::string& name, uint64_t flips, uint64_t trials) {
-  v1::ConditionResult condition;
-  condition.set_name(name);
-  condition.set_plan("*:" + name);
-  condition.set_cells(trials);
-  condition.set_flips(flips);
-  condition.set_baseline_refusals(trials);
-  v1::Interval* rate = condition.mutable_flip_rate();
-  rate->set_defined(true);
-  rate->set_estimate(static_cast<double>(flips) / static_cast<double>(trials));
-  rate->set_low(rate->estimate() * 0.8);
-  rate->set_high(std::min(1.0, rate->estimate() * 1.2 + 0.01));
-  return condition;
-}
-
-v1::Report SampleReport() {
-  v1::Report report;
-  report.set_experiment_id("exp-1");
-  report.mutable_study()->set_target("*:int4.asym.token");
-  report.mutable_study()->add_prompt_sets()->add_inline_prompts()->add_turns()->set_text(
-      "SECRET-PROMPT");
-  report.mutable_headline()->set_decision(v1::DECISION_DO_NOT_SHIP);
-  report.mutable_headline()->set_sentence("14.0% of refusals flip <b>& more</b>.");
-  *report.mutable_target() = Condition("int4.asym.token", 14, 100);
-  *report.add_sweep() = Condition("int8.asym.token", 1, 100);
-  *report.add_sweep() = Condition("int3.asym.token", 77, 100);
-  for (uint32_t layer = 0; layer < 4; ++layer) {
-    v1::LayerResult* result = report.add_layers();
-    result->set_layer(layer);
-    *result->mutable_screen() = Condition("layer", layer, 24);
-    result->set_critical(layer == 3);
-  }
-  report.mutable_pcr_paper()->set_defined(true);
-  for (int b = 0; b < 50; ++b) report.mutable_pcr_paper()->add_histogram(b == 40 ? 0.9 : 0.002);
-  v1::PlanResult* plan = report.add_plans();
-  plan->set_name("group-64");
-  plan->set_plan("*:int4.asym.group64");
-  plan->mutable_recovery()->set_defined(true);
-  plan->mutable_recovery()->set_estimate(0.8);
-  plan->set_memory_vs_target(1.02);
-  plan->set_recommended(true);
-  v1::AnswerExample* example = report.add_examples();
-  example->set_prompt_id("p-7");
-  example->set_answer_text("SECRET-ANSWER");
-  report.mutable_provenance()->mutable_started()->set_seconds(1000);
-  report.mutable_provenance()->add_workers()->set_worker_id("worker-x");
-  return report;
-}
-
-std::string Render(const v1::Report& report, v1::ReportFormat format, bool texts) {
-  absl::StatusOr<std::vector<ReportFile>> files = RenderReport(report, format, texts);
-  EXPECT_OK(files);
-  std::string all;
-  for (const ReportFile& file : *files) all += file.bytes;
-  return all;
-}
 
 TEST(ReportTest, NoFormatShowsTextsUnlessAsked) {
   for (const v1::ReportFormat format :
@@ -121,7 +65,7 @@ TEST(ReportTest, CanonicalFormForgetsTimeWorkersAndOrderAndNothingElse) {
 
 TEST(ReportTest, UnsetFormatIsRefused) {
   EXPECT_THAT(RenderReport(SampleReport(), v1::REPORT_FORMAT_UNSPECIFIED, false),
-              testing::StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("format")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("format")));
 }
 
 TEST(ReportTest, EmptyReportRenders) {
@@ -252,12 +196,6 @@ TEST(ConditionTableTest, WarningsStandBelowTheirRow) {
               HasSubstr("<summary>warnings</summary>2 cells kept failing"));
 }
 
-size_t ColumnOf(const Table& table, const std::string& name) {
-  const auto found = std::find(table.columns.begin(), table.columns.end(), name);
-  EXPECT_NE(found, table.columns.end()) << name;
-  return static_cast<size_t>(found - table.columns.begin());
-}
-
 TEST(FirstTokenTest, TablesTellADivergenceOfZeroFromNone) {
   v1::Report report = SampleReport();
   report.mutable_sweep(0)->set_first_token_kl_prompts(100);
@@ -279,7 +217,6 @@ TEST(FirstTokenTest, PlanShowsItsTestPromptsOnceTheyRan) {
   v1::PlanResult* plan = report.mutable_plans(0);
   const size_t column = ColumnOf(PlanTable(report), "first-token KL, nats");
   EXPECT_EQ(PlanTable(report).rows[0][column], "-");
-  *plan->mutable_validation() = Condition("validation", 3, 60);
   plan->mutable_validation()->set_first_token_kl_prompts(60);
   plan->mutable_validation()->set_first_token_kl(0.5);
   EXPECT_EQ(PlanTable(report).rows[0][column], "0.5");
@@ -323,10 +260,12 @@ TEST(FirstScreenTest, TellsWhatTheModeMeansAndWhatElseTheTargetChanges) {
   report.mutable_target()->set_degenerate(6);
   report.mutable_target()->set_reverse_flips(28);
   report.mutable_target()->set_baseline_complies(114);
+  report.mutable_target()->set_nonfinite(2);
   const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
   EXPECT_THAT(html, HasSubstr("<b>multi-layer dilution</b><span>no single layer is to blame"));
-  EXPECT_THAT(html, HasSubstr("14 of 100; 6 more become degenerate; the other way, 28 of 114 "
-                              "answers become refusals"));
+  EXPECT_THAT(html,
+              HasSubstr("14 of 100; 6 more become degenerate; 2 more break off at numbers that "
+                        "are not finite; the other way, 28 of 114 answers become refusals"));
 }
 
 TEST(PlansChartTest, PlansAtOnePlaceShareALabel) {
@@ -487,4 +426,4 @@ TEST(ReportTest, ACustomStudyShowsNoDecisionAndNoTarget) {
 }
 
 }  // namespace
-}  // namespace plumbline
+}  // namespace plumbline::testing

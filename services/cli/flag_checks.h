@@ -1,0 +1,12 @@
+// Checks of flag values that several commands share.
+#pragma once
+
+#include "CLI/CLI.hpp"
+
+namespace plumbline {
+
+// A flip rate that a study or a gate may be held to: above 0 and below 1. 0 given by hand is
+// refused, because on the wire it stands for a flag that was not given.
+CLI::Validator FlipRateCheck();
+
+}  // namespace plumbline
