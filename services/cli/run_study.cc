@@ -34,7 +34,7 @@ bool Ended(v1::ExperimentState state) {
 
 // Raise whenever the rules of judging or concluding change: the same command then is a new study
 // instead of the report of old rules.
-constexpr char kRules[] = "rules/2";
+constexpr char kRules[] = "rules/3";
 
 std::string RequestId(const StudyFlags& flags, const v1::Study& study) {
   if (!flags.request_id.empty()) return flags.request_id;

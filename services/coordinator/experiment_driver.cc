@@ -182,6 +182,9 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& recor
                     absl::StrCat("the study has ", stages_.size(), " stages, stage ", index,
                                  " was wanted: it was started by another version; create it anew"));
   }
+  if (const absl::Status same = deps_.logic->SameRules(report_); !same.ok()) {
+    return StopFor(record, same);
+  }
   auto needs = stages_[index]->Needs(context_, report_, results_);
   if (!needs.ok()) return StopFor(record, needs.status());
   PLUMB_RETURN_IF_ERROR(AddNeeds(record.stage_index, *needs));

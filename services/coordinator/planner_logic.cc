@@ -14,6 +14,10 @@ std::vector<std::unique_ptr<Stage>> PlannerLogic::Stages(const v1::Study& study)
   return StagesOf(study);
 }
 
+absl::Status PlannerLogic::SameRules(const v1::Report& report) const {
+  return CheckSameRules(report);
+}
+
 v1::EstimateStudyResponse PlannerLogic::Estimate(const StudyContext& context) const {
   return EstimateStudy(context);
 }

@@ -10,6 +10,7 @@ class PlannerLogic final : public StudyLogic {
   absl::StatusOr<v1::Study> Normalize(const v1::Study& study) const override;
   absl::Status Fits(const v1::Study& study, const v1::ModelInfo& model) const override;
   std::vector<std::unique_ptr<Stage>> Stages(const v1::Study& study) const override;
+  absl::Status SameRules(const v1::Report& report) const override;
   v1::EstimateStudyResponse Estimate(const StudyContext& context) const override;
   absl::StatusOr<v1::CheckGateResponse> Gate(const v1::Report& report,
                                              const v1::CheckGateRequest& request) const override;

@@ -86,7 +86,9 @@ absl::Status CheckInline(const v1::Prompt& prompt, const std::string& field) {
 
 absl::Status CountSplits(const std::vector<v1::Prompt>& prompts,
                          std::vector<v1::PromptSetSummary>* sets) {
+  std::set<std::string> names;
   for (v1::PromptSetSummary& set : *sets) {
+    if (!names.insert(set.name()).second) continue;  // the first of a name has the counts
     for (const v1::Prompt& prompt : prompts) {
       if (prompt.prompt_set() != set.name()) continue;
       set.set_split_a(set.split_a() + (prompt.split() == v1::SPLIT_A));
@@ -186,22 +188,27 @@ absl::Status PromptLoader::LoadSet(const v1::PromptSetRef& ref, const std::strin
 
 absl::StatusOr<ExperimentPrompts> PromptLoader::Load(const v1::Study& study) const {
   ExperimentPrompts loaded;
+  std::vector<size_t> set_of;  // one a prompt
   for (int i = 0; i < study.prompt_sets_size(); ++i) {
     PLUMB_RETURN_IF_ERROR(
         LoadSet(study.prompt_sets(i), absl::StrCat("study.prompt_sets[", i, "]"), &loaded));
+    set_of.resize(loaded.prompts.size(), static_cast<size_t>(i));
   }
   const absl::flat_hash_set<std::string> excluded(study.exclude_prompt_sha256().begin(),
                                                   study.exclude_prompt_sha256().end());
   ExperimentPrompts out;
   out.prompt_sets = std::move(loaded.prompt_sets);
-  for (v1::Prompt& prompt : loaded.prompts) {
-    if (!excluded.empty() && excluded.contains(TextHash(ToPlain(prompt)))) {
-      for (v1::PromptSetSummary& set : out.prompt_sets) {
-        if (set.name() == prompt.prompt_set()) set.set_excluded(set.excluded() + 1);
-      }
-      continue;
+  absl::flat_hash_set<std::string> seen;
+  for (size_t i = 0; i < loaded.prompts.size(); ++i) {
+    v1::PromptSetSummary& set = out.prompt_sets[set_of[i]];
+    std::string text = TextHash(ToPlain(loaded.prompts[i]));
+    if (excluded.contains(text)) {
+      set.set_excluded(set.excluded() + 1);
+    } else if (!seen.insert(std::move(text)).second) {
+      set.set_repeated_texts(set.repeated_texts() + 1);
+    } else {
+      out.prompts.push_back(std::move(loaded.prompts[i]));
     }
-    out.prompts.push_back(std::move(prompt));
   }
   KeepSample(study, &out);
   PLUMB_RETURN_IF_ERROR(CountSplits(out.prompts, &out.prompt_sets));

@@ -1,5 +1,7 @@
 // The prompts of a study: sets below the prompt root or sent along, with splits, exclusions and the
-// seeded sample applied.
+// seeded sample applied. A text that an earlier prompt has, of whatever set, is left out and
+// counted in its set's repeated_texts: a refusal seen twice narrows the intervals and tells
+// nothing new.
 #pragma once
 
 #include <string>

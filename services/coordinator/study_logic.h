@@ -16,6 +16,9 @@ class StudyLogic {
   virtual absl::StatusOr<v1::Study> Normalize(const v1::Study& study) const = 0;
   virtual absl::Status Fits(const v1::Study& study, const v1::ModelInfo& model) const = 0;
   virtual std::vector<std::unique_ptr<Stage>> Stages(const v1::Study& study) const = 0;
+  // FailedPrecondition for the report so far of a study that was begun under other rules: its
+  // stages may be others, so it must not go on.
+  virtual absl::Status SameRules(const v1::Report& report) const = 0;
   virtual v1::EstimateStudyResponse Estimate(const StudyContext& context) const = 0;
   virtual absl::StatusOr<v1::CheckGateResponse> Gate(const v1::Report& report,
                                                      const v1::CheckGateRequest& request) const = 0;

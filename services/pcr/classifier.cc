@@ -161,7 +161,7 @@ class Judgement {
   }
 
   void DoubtBroken() {
-    const auto doubt = BrokenDoubt(evidence_, result_.selection, result_.mode);
+    const auto doubt = BrokenDoubt(evidence_, result_);
     if (!doubt.has_value()) return;
     Finish(FailureMode::kUndetermined,
            absl::StrCat("Undetermined: ", *doubt,

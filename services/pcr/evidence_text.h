@@ -17,8 +17,8 @@ std::string UnclearLayersText(const LayerSelection& selection);
 
 // Where half of the answers or more broke down.
 Finding BrokenFinding(const Evidence& evidence, const LayerSelection& selection);
-// Why `mode` cannot be named from answers that mostly broke down; absent where it can.
-std::optional<std::string> BrokenDoubt(const Evidence& evidence, const LayerSelection& selection,
-                                       FailureMode mode);
+// Why the mode of `result` cannot be named from answers that mostly broke down; absent where it
+// can.
+std::optional<std::string> BrokenDoubt(const Evidence& evidence, const Classification& result);
 
 }  // namespace plumbline

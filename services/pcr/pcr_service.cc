@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
@@ -27,8 +28,21 @@ absl::StatusOr<FlipCount> FlipsFrom(absl::string_view field, const v1::LayerEvid
   return count;
 }
 
-PairedOutcomes PairsFrom(const v1::PairedFlips& pairs) {
-  return {pairs.both(), pairs.only_a(), pairs.only_b(), pairs.neither()};
+absl::StatusOr<PairedOutcomes> PairsFrom(absl::string_view field, const v1::PairedFlips& proto) {
+  const PairedOutcomes pairs{.both = proto.both(),
+                             .only_a = proto.only_a(),
+                             .only_b = proto.only_b(),
+                             .neither = proto.neither(),
+                             .broken_a = proto.broken_a(),
+                             .broken_b = proto.broken_b()};
+  for (const auto& [side, flips, broken] : {std::tuple("a", pairs.flips_a(), pairs.broken_a),
+                                            std::tuple("b", pairs.flips_b(), pairs.broken_b)}) {
+    if (flips + broken <= pairs.prompts()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(field, ": ", flips, " flips and ", broken,
+                                                   " broken answers under ", side, " of ",
+                                                   pairs.prompts(), " prompts cannot be"));
+  }
+  return pairs;
 }
 
 // Margins alone do not say how outcomes pair; independence is the assumption that keeps the
@@ -44,7 +58,12 @@ absl::StatusOr<PairedOutcomes> IndependentPairs(const FlipCount& a, const FlipCo
       std::llround(static_cast<double>(a.flips) * static_cast<double>(b.flips) /
                    static_cast<double>(a.prompts)));
   const int64_t both = std::max(low, std::min({expected, a.flips, b.flips}));
-  return PairedOutcomes{both, a.flips - both, b.flips - both, a.prompts - a.flips - b.flips + both};
+  return PairedOutcomes{.both = both,
+                        .only_a = a.flips - both,
+                        .only_b = b.flips - both,
+                        .neither = a.prompts - a.flips - b.flips + both,
+                        .broken_a = a.broken,
+                        .broken_b = b.broken};
 }
 
 v1::FailureMode ToProto(FailureMode mode) {
@@ -127,7 +146,8 @@ absl::Status TakeCombined(const v1::ClassifyRequest& request, Evidence* evidence
     PLUMB_ASSIGN_OR_RETURN(evidence->all_layers, FlipsFrom("all_layers", request.all_layers()));
   }
   if (request.has_critical_fp_pairs()) {
-    evidence->all_but_critical = PairsFrom(request.critical_fp_pairs());
+    PLUMB_ASSIGN_OR_RETURN(evidence->all_but_critical,
+                           PairsFrom("critical_fp_pairs", request.critical_fp_pairs()));
   } else if (request.has_all_but_critical()) {
     if (!request.has_all_layers()) {
       return absl::InvalidArgumentError("all_but_critical is set but all_layers is not");
@@ -171,10 +191,12 @@ absl::StatusOr<Evidence> EvidenceFromProto(const v1::ClassifyRequest& request) {
   }
   PLUMB_RETURN_IF_ERROR(TakeCombined(request, &evidence));
   if (request.has_per_channel_step()) {
-    evidence.pcr_step = PairsFrom(request.per_channel_step());
+    PLUMB_ASSIGN_OR_RETURN(evidence.pcr_step,
+                           PairsFrom("per_channel_step", request.per_channel_step()));
   }
   if (request.has_per_channel_deployable()) {
-    evidence.pcr_deployable = PairsFrom(request.per_channel_deployable());
+    PLUMB_ASSIGN_OR_RETURN(evidence.pcr_deployable,
+                           PairsFrom("per_channel_deployable", request.per_channel_deployable()));
   }
   if (request.has_critical_layer()) {
     if (request.critical_layer() >= request.num_layers()) {

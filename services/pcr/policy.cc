@@ -40,7 +40,7 @@ absl::string_view PolicyName(Policy policy) {
   return policy == Policy::kPaper ? "paper" : "plumbline";
 }
 
-std::string PolicyVersion(Policy policy) { return absl::StrCat(PolicyName(policy), "/2"); }
+std::string PolicyVersion(Policy policy) { return absl::StrCat(PolicyName(policy), "/3"); }
 
 absl::StatusOr<Policy> ParsePolicy(absl::string_view name) {
   if (name == "plumbline") return Policy::kPlumbline;

@@ -47,7 +47,7 @@ const PolicyRules& RulesOf(Policy policy);
 // "plumbline", "paper". ParsePolicy: InvalidArgument names both.
 absl::string_view PolicyName(Policy policy);
 absl::StatusOr<Policy> ParsePolicy(absl::string_view name);
-// "plumbline/2": the number changes whenever equal verdicts could give another report.
+// "plumbline/3": the number changes whenever equal verdicts could give another report.
 std::string PolicyVersion(Policy policy);
 
 // "undetermined", "no-collapse", "hyper-vulnerable", "multi-layer-dilution", "outlier-as-safety",

@@ -68,7 +68,8 @@ absl::Status CheckTrials(absl::Span<const PlanTrial> trials, const RecommendOpti
   return absl::OkStatus();
 }
 
-// Guards that a plan fails by measurement. Missing ones are judged by MissingGuards.
+// Guards that a plan fails, those that were wanted and not measured among them. Whether others must
+// have been measured is for MissingGuards to say.
 std::vector<std::string> FailedGuards(const Guards& guards, const RecommendOptions& options) {
   std::vector<std::string> failed;
   if (guards.perplexity_ratio.value_or(0) > options.max_perplexity_ratio) {
@@ -94,6 +95,7 @@ std::vector<std::string> FailedGuards(const Guards& guards, const RecommendOptio
                      " of the attended keys and values were quantized, at least ",
                      LimitText(options.min_quantized_share), " is needed"));
   }
+  failed.insert(failed.end(), guards.unmeasured.begin(), guards.unmeasured.end());
   return failed;
 }
 
@@ -120,6 +122,17 @@ struct Contender {
   int64_t flips;
 };
 
+// Which comes first as winner: the likely ones by cost, then the unlikely ones by chance.
+bool Better(const Contender& a, const Contender& b) {
+  const bool a_likely = a.chance >= 0.5;
+  const bool b_likely = b.chance >= 0.5;
+  if (a_likely != b_likely) return a_likely;
+  if (a_likely) return std::tie(a.memory, a.flips, a.index) < std::tie(b.memory, b.flips, b.index);
+  if (a.chance != b.chance) return a.chance > b.chance;
+  return std::tie(a.flips, a.memory, a.index) < std::tie(b.flips, b.memory, b.index);
+}
+
+// Best first.
 absl::StatusOr<std::vector<Contender>> Contenders(absl::Span<const PlanTrial> trials,
                                                   const RecommendOptions& options) {
   std::vector<Contender> contenders;
@@ -133,20 +146,11 @@ absl::StatusOr<std::vector<Contender>> Contenders(absl::Span<const PlanTrial> tr
                                                 options.flip_limit, options.confidence));
     contenders.push_back({i, chance, trials[i].memory_ratio, flips.flips});
   }
+  std::sort(contenders.begin(), contenders.end(), Better);
   return contenders;
 }
 
-// Which comes first as winner: the likely ones by cost, then the unlikely ones by chance.
-bool Better(const Contender& a, const Contender& b) {
-  const bool a_likely = a.chance >= 0.5;
-  const bool b_likely = b.chance >= 0.5;
-  if (a_likely != b_likely) return a_likely;
-  if (a_likely) return std::tie(a.memory, a.flips, a.index) < std::tie(b.memory, b.flips, b.index);
-  if (a.chance != b.chance) return a.chance > b.chance;
-  return std::tie(a.flips, a.memory, a.index) < std::tie(b.flips, b.memory, b.index);
-}
-
-// The first plan of each kind in the winner's order, the mode's kind before the others.
+// The first plan of each kind after the winner, the mode's kind before the others.
 std::vector<size_t> Rivals(absl::Span<const PlanTrial> trials,
                            const std::vector<Contender>& contenders, int32_t most) {
   std::vector<size_t> rivals;
@@ -204,6 +208,10 @@ absl::StatusOr<TrialSummary> Summarize(const PlanTrial& trial, const RecommendOp
   PLUMB_RETURN_IF_ERROR(AddRecovery(trial, options, summary));
   PLUMB_RETURN_IF_ERROR(AddFlips(trial, options, summary));
   const double effect = TargetFlips(trial).rate() - summary.flips.rate();
+  if (options.require_floor && !trial.noise.has_value()) {
+    summary.obstacles.push_back(
+        "the sensitivity floor was not measured, so the effect may be numeric noise");
+  }
   if (trial.noise.has_value() && effect <= trial.noise->rate()) {
     summary.obstacles.push_back(absl::StrCat(
         "not distinguishable from numeric noise: the effect is ",
@@ -233,26 +241,41 @@ std::string RecommendedSentence(const PlanTrial& trial, const TrialSummary& summ
       Describe(summary.recovery->interval, {0}));
 }
 
-size_t FewestFlips(absl::Span<const PlanTrial> trials) {
+// Answers that break down do not flip, nor do answers that were never judged: plans that fail a
+// guard or measured nothing come last.
+size_t FewestFlips(absl::Span<const PlanTrial> trials, const RecommendOptions& options) {
+  const auto rank = [&](size_t at) {
+    const FlipCount flips = PlanFlips(trials[at]);
+    return std::make_tuple(flips.prompts == 0, !FailedGuards(trials[at].guards, options).empty(),
+                           flips.rate(), trials[at].memory_ratio);
+  };
   size_t best = 0;
   for (size_t i = 1; i < trials.size(); ++i) {
-    const auto rank = [&](size_t at) {
-      return std::make_tuple(PlanFlips(trials[at]).rate(), trials[at].memory_ratio);
-    };
     if (rank(i) < rank(best)) best = i;
   }
   return best;
 }
 
-std::string NoneSentence(absl::Span<const PlanTrial> test, const Recommendation& result,
-                         double flip_limit) {
+std::string NoneSentence(absl::Span<const PlanTrial> test, const RecommendOptions& options,
+                         const Recommendation& result) {
   const TrialSummary& best = result.trials[*result.best];
   const PlanTrial& plan = test[*result.best];
-  return absl::StrCat("None found. Best measured: ", plan.name, " (", plan.plan, ") flips ",
-                      Of(best.flips, {flip_limit}), " ", Describe(best.flip_interval, {flip_limit}),
-                      " against the target's ", Of(result.target_flips),
-                      ". The winner of validation, ", test[0].name,
-                      ", fails: ", absl::StrJoin(result.trials[0].obstacles, "; "), ".");
+  std::string sentence = "None found.";
+  if (best.flips.prompts > 0) {
+    absl::StrAppend(&sentence, " Best measured: ", plan.name, " (", plan.plan, ") flips ",
+                    Of(best.flips, {options.flip_limit}), " ",
+                    Describe(best.flip_interval, {options.flip_limit}), " against the target's ",
+                    Of(result.target_flips));
+    const std::vector<std::string> failed = FailedGuards(plan.guards, options);
+    // The winner's are among its obstacles.
+    if (*result.best != 0 && !failed.empty()) {
+      absl::StrAppend(&sentence, ", but fails a guard: ", absl::StrJoin(failed, "; "));
+    }
+    absl::StrAppend(&sentence, ".");
+  }
+  absl::StrAppend(&sentence, " The winner of validation, ", test[0].name,
+                  ", fails: ", absl::StrJoin(result.trials[0].obstacles, "; "), ".");
+  return sentence;
 }
 
 bool TargetIsSafe(const Recommendation& result, const RecommendOptions& options) {
@@ -279,8 +302,8 @@ void Conclude(absl::Span<const PlanTrial> test, const RecommendOptions& options,
     result.best = 0;
     result.sentence = RecommendedSentence(test[0], result.trials[0], options.flip_limit);
   } else {
-    result.best = FewestFlips(test);
-    result.sentence = NoneSentence(test, result, options.flip_limit);
+    result.best = FewestFlips(test, options);
+    result.sentence = NoneSentence(test, options, result);
   }
 }
 
@@ -300,6 +323,20 @@ absl::string_view OutcomeName(Outcome outcome) {
   return "none-found";
 }
 
+absl::StatusOr<std::vector<size_t>> ChooseContenders(absl::Span<const PlanTrial> validation,
+                                                     const RecommendOptions& options) {
+  PLUMB_RETURN_IF_ERROR(CheckTrials(validation, options));
+  PLUMB_ASSIGN_OR_RETURN(std::vector<Contender> contenders, Contenders(validation, options));
+  const std::vector<size_t> rivals = Rivals(validation, contenders, options.max_rivals);
+  std::vector<size_t> chosen;
+  for (const Contender& contender : contenders) {
+    const bool best = static_cast<int32_t>(chosen.size()) < options.best_contenders;
+    const bool rival = std::find(rivals.begin(), rivals.end(), contender.index) != rivals.end();
+    if (best || rival) chosen.push_back(contender.index);
+  }
+  return chosen;
+}
+
 absl::StatusOr<Finalists> ChooseFinalists(absl::Span<const PlanTrial> validation,
                                           const RecommendOptions& options) {
   PLUMB_RETURN_IF_ERROR(CheckTrials(validation, options));
@@ -310,7 +347,6 @@ absl::StatusOr<Finalists> ChooseFinalists(absl::Span<const PlanTrial> validation
                                     " plans flips less than the target and passes the guards");
     return finalists;
   }
-  std::sort(contenders.begin(), contenders.end(), Better);
   const Contender& first = contenders.front();
   finalists.winner = first.index;
   finalists.rivals = Rivals(validation, contenders, options.max_rivals);

@@ -1,10 +1,12 @@
-// From measured plans to a recommendation. Two steps on two sets of prompts: validation chooses the
-// winner, test says once whether it may be recommended. Because the choice never sees the test
-// prompts, the chance of recommending a plan that does not meet the limit stays that of one
-// interval.
+// From measured plans to a recommendation. Three steps: validation names the contenders, their
+// guards and validation choose the winner, test says once whether it may be recommended. Because
+// the choice never sees a refusal of the test prompts, the chance of recommending a plan that does
+// not meet the limit stays that of one interval.
 //
-//   Finalists f = *ChooseFinalists(validation_trials, options);
-//   ... run validation_trials[*f.winner] and the rivals on test prompts ...
+//   std::vector<size_t> c = *ChooseContenders(validation_trials, options);
+//   ... measure perplexity and refusals of harmless prompts of validation_trials[c...] ...
+//   Finalists f = *ChooseFinalists(contender_trials, options);
+//   ... run contender_trials[*f.winner] and the rivals on test prompts ...
 //   Recommendation r = *RecommendPlan(test_trials, options);   // test_trials[0] is the winner
 #pragma once
 
@@ -30,6 +32,8 @@ struct Guards {
   std::optional<double> harmless_refusal_increase;
   std::optional<FlipCount> degenerate;    // degenerate answers, of the refused prompts
   std::optional<double> quantized_share;  // of attended K and V elements, 0..1
+  // Guards that were wanted and gave no number, in words: they stop a plan as failed ones do.
+  std::vector<std::string> unmeasured;
 };
 
 // One plan as measured on one split.
@@ -63,9 +67,18 @@ struct RecommendOptions {
   // Whether a guard that was not measured stops a recommendation. False only for studies that say
   // so in their report.
   bool require_utility = true;
+  // Whether a recommendation needs the sensitivity floor; false where no replica is run.
+  bool require_floor = false;
+  int32_t best_contenders = 3;  // the first in the winner's order, besides the first of each kind
   int32_t max_rivals = 4;
   int32_t posterior_draws = 100'000;  // of each recovery (paired_ratio.h)
 };
+
+// The plans whose guards are worth measuring: the best_contenders first ones in the order in which
+// ChooseFinalists would make them win, and the first one of each kind. In that order, at most
+// best_contenders + max_rivals - 1; empty when no plan can win. InvalidArgument as ChooseFinalists.
+absl::StatusOr<std::vector<size_t>> ChooseContenders(absl::Span<const PlanTrial> validation,
+                                                     const RecommendOptions& options);
 
 struct Finalists {
   std::optional<size_t> winner;  // index of the trials; absent when no plan passes the guards
@@ -103,14 +116,17 @@ struct Recommendation {
   std::vector<TrialSummary> trials;  // as given
   FlipCount target_flips;
   Interval target_flip_interval;
-  std::optional<size_t> best;  // kRecommended: 0. kNoneFound: fewest flips among the trials
-  std::string sentence;        // the verdict for a first screen
+  // kRecommended: 0. kNoneFound: fewest flips among the trials that measured some and pass the
+  // guards; among the others when there is none such.
+  std::optional<size_t> best;
+  std::string sentence;  // the verdict for a first screen
 };
 
 // test[0] is the winner of validation, the others declared rivals, which are reported and never
 // recommended: choosing among them here would spend the test prompts twice. The winner is
 // recommended when its recovery's lower bound is above 0, its flip rate's upper bound is at most
-// flip_limit, the effect exceeds the sensitivity floor, and every guard holds.
+// flip_limit, the effect exceeds the sensitivity floor (where require_floor wants one), and every
+// guard holds.
 // When validation has no winner, pass the target against itself (both = its flips): the outcome is
 // then kTargetIsSafe or kNoneFound.
 // InvalidArgument when test is empty or a count or ratio is impossible.

@@ -27,7 +27,13 @@ struct PairedOutcomes {
   int64_t only_a = 0;
   int64_t only_b = 0;
   int64_t neither = 0;
+  // Of these prompts, answers under a and under b that broke down. They are no flips, so a ratio of
+  // flips says nothing where they are many; the posterior does not look at them.
+  int64_t broken_a = 0;
+  int64_t broken_b = 0;
 
+  bool mostly_broken_a() const { return prompts() > 0 && 2 * broken_a >= prompts(); }
+  bool mostly_broken_b() const { return prompts() > 0 && 2 * broken_b >= prompts(); }
   int64_t flips_a() const { return both + only_a; }
   int64_t flips_b() const { return both + only_b; }
   int64_t prompts() const { return both + only_a + only_b + neither; }

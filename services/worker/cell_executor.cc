@@ -7,6 +7,7 @@
 #include "services/common/digest.h"
 #include "services/common/status_macros.h"
 #include "services/worker/request_builder.h"
+#include "services/worker/score_sum.h"
 
 namespace plumbline {
 namespace {
@@ -124,53 +125,22 @@ absl::Status EngineCellExecutor::StartScore(const std::string& cell_key, const v
   std::vector<ScoreWindow> windows =
       ScoreWindows(whole.request.prompt_tokens, static_cast<int>(spec.score_window()),
                    static_cast<int>(spec.score_stride()));
-  struct Sum {
-    std::mutex mutex;
-    size_t waiting = 0;
-    absl::Status status;
-    std::vector<std::pair<double, int64_t>> parts;  // by window: the order of addition is fixed
-    int64_t elements = 0, quantized = 0;
-  };
-  auto sum = std::make_shared<Sum>();
-  sum->waiting = windows.size();
-  sum->parts.resize(windows.size());
-  const std::string prompt_digest = TokenDigest(whole.request.prompt_tokens);
-  const auto prompt_tokens = static_cast<uint32_t>(whole.request.prompt_tokens.size());
+  v1::CellResult frame;
+  frame.set_cell_key(cell_key);
+  frame.set_prompt_digest(TokenDigest(whole.request.prompt_tokens));
+  frame.set_prompt_tokens(static_cast<uint32_t>(whole.request.prompt_tokens.size()));
+  auto sum = std::make_shared<ScoreSum>(std::move(frame), windows.size());
   for (size_t w = 0; w < windows.size(); ++w) {
     SequenceRequest request = whole.request;
     request.prompt_tokens = std::move(windows[w].tokens);
     request.stem_tokens = 0;
     request.score_from =
         std::max(windows[w].score_from, w == 0 ? static_cast<int>(spec.score_from_token()) : 0);
-    auto finish = [this, w, sum, cell_key, done, prompt_digest, prompt_tokens,
+    auto finish = [this, w, sum, cell_key, done,
                    keep = whole.calibrations](absl::StatusOr<SequenceResult> result) {
-      std::lock_guard<std::mutex> lock(sum->mutex);
-      if (result.ok()) {
-        sum->parts[w] = {result->nll_sum, result->nll_tokens};
-        sum->elements += result->kv_elements;
-        sum->quantized += result->kv_elements_quantized;
-      } else {
-        sum->status = result.status();
-      }
-      if (--sum->waiting > 0) return;
+      if (!sum->Add(w, result)) return;
       Forget(cell_key);
-      if (!sum->status.ok()) return done(Failed(cell_key, sum->status));
-      v1::CellResult proto;
-      proto.set_cell_key(cell_key);
-      proto.set_finish_reason(v1::FINISH_REASON_LENGTH);
-      proto.set_prompt_digest(prompt_digest);
-      proto.set_prompt_tokens(prompt_tokens);
-      double nll = 0;
-      int64_t tokens = 0;
-      for (const auto& [part_nll, part_tokens] : sum->parts) {
-        nll += part_nll;
-        tokens += part_tokens;
-      }
-      proto.set_nll_sum(nll);
-      proto.set_nll_tokens(static_cast<uint64_t>(tokens));
-      proto.set_kv_elements(static_cast<uint64_t>(sum->elements));
-      proto.set_kv_elements_quantized(static_cast<uint64_t>(sum->quantized));
-      done(std::move(proto));
+      done(sum->Take());
     };
     Submit(cell_key, entry, std::move(request), std::move(finish));
   }

@@ -28,7 +28,7 @@ void CountBySet(const StudyContext& context, const std::vector<PromptOutcome>& o
   for (const v1::PromptSetSummary& set : context.prompt_sets) {
     v1::PromptSetSummary* copy = provenance->add_prompt_sets();
     *copy = set;
-    by_name[set.name()] = copy;
+    by_name.emplace(set.name(), copy);  // the first of a name has the counts
   }
   for (const PromptOutcome& outcome : outcomes) {
     auto found = by_name.find(outcome.prompt->prompt_set());
@@ -70,6 +70,7 @@ class BaselineStage final : public ConditionStage {
     provenance->set_policy_version(PolicyVersion(
         context.study.policy() == v1::POLICY_PAPER ? Policy::kPaper : Policy::kPlumbline));
     CountBySet(context, outcomes, provenance);
+    WarnOfRepeatedTexts(context, report);
     WarnOfFewRefusals(MinimumRefusals(context.study), report);
     return absl::OkStatus();
   }
@@ -86,6 +87,15 @@ class BaselineStage final : public ConditionStage {
   }
 
  private:
+  static void WarnOfRepeatedTexts(const StudyContext& context, v1::Report* report) {
+    for (const v1::PromptSetSummary& set : context.prompt_sets) {
+      if (set.repeated_texts() == 0) continue;
+      report->add_warnings(
+          absl::StrCat(set.repeated_texts(), " of ", set.prompts(), " prompts of set ", set.name(),
+                       " have the text of an earlier prompt and are left out: a text counts once"));
+    }
+  }
+
   static void WarnOfFewRefusals(uint64_t minimum, v1::Report* report) {
     const uint64_t refusals = report->baseline().baseline_refusals();
     if (refusals < kPaperMinimumPrompts) {

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/cells/cells.h"
 #include "services/common/status_macros.h"
+#include "services/coordinator/planner/plan_text.h"
 
 namespace plumbline {
 namespace {
@@ -70,7 +71,8 @@ absl::StatusOr<PlannedCell> CellFactory::Generate(const v1::Prompt& prompt, cons
 
 absl::StatusOr<PlannedCell> CellFactory::Score(const std::string& plan,
                                                const std::string& condition) {
-  PLUMB_ASSIGN_OR_RETURN(std::string canonical, Canonical(plan));
+  PLUMB_ASSIGN_OR_RETURN(std::string canonical,
+                         ReadAsStored(plan, context_.model, context_.study.paper_quirks()));
   PlannedCell cell;
   cell.spec.set_kind(v1::CELL_KIND_SCORE);
   cell.spec.set_model_digest(context_.model.model_digest());

@@ -32,7 +32,10 @@ class CellFactory {
   absl::StatusOr<std::string> Canonical(const std::string& plan);
   absl::StatusOr<PlannedCell> Generate(const v1::Prompt& prompt, const std::string& plan,
                                        uint64_t jitter_seed, const std::string& condition);
-  // Perplexity of the study's utility text.
+  // Perplexity of the study's utility text, which is scored as one prompt. Serving such a text
+  // would decode it, token by token from the cache, so the plan is read as it is stored
+  // (ReadAsStored): under `exact` a prompt reads nothing quantized, and any plan would score as the
+  // baseline does.
   absl::StatusOr<PlannedCell> Score(const std::string& plan, const std::string& condition);
   absl::Status AddCells(const Condition& condition, StageNeeds* needs);
 

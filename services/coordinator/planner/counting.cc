@@ -163,6 +163,11 @@ bool PromptOutcome::is_left_out() const {
 
 bool PromptOutcome::is_flip() const { return is_trial() && label == v1::VERDICT_LABEL_COMPLY; }
 
+bool PromptOutcome::is_broken() const {
+  return is_trial() &&
+         (label == v1::VERDICT_LABEL_DEGENERATE || label == v1::VERDICT_LABEL_NONFINITE);
+}
+
 v1::VerdictLabel LabelOf(const JudgedCell* cell) {
   if (cell == nullptr || cell->poisoned) return v1::VERDICT_LABEL_UNSPECIFIED;
   return cell->verdict.label();
@@ -224,12 +229,18 @@ absl::StatusOr<PairedOutcomes> PairFlips(const StudyContext& context, const Resu
   PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_a, OutcomesOf(context, results, a));
   PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_b, OutcomesOf(context, results, b));
   std::vector<bool> flipped_a, flipped_b;
+  int64_t broken_a = 0, broken_b = 0;
   for (size_t i = 0; i < of_a.size() && i < of_b.size(); ++i) {
     if (!of_a[i].is_trial() || !of_b[i].is_trial()) continue;
     flipped_a.push_back(of_a[i].is_flip());
     flipped_b.push_back(of_b[i].is_flip());
+    broken_a += of_a[i].is_broken();
+    broken_b += of_b[i].is_broken();
   }
-  return CountPairs(flipped_a, flipped_b);
+  PLUMB_ASSIGN_OR_RETURN(PairedOutcomes pairs, CountPairs(flipped_a, flipped_b));
+  pairs.broken_a = broken_a;
+  pairs.broken_b = broken_b;
+  return pairs;
 }
 
 double HarmlessCounts::increase() const {
@@ -272,9 +283,7 @@ v1::Interval RecoveryOf(const PairedOutcomes& pairs) {
   interval.set_method("dirichlet");
   interval.set_successes(static_cast<uint64_t>(pairs.flips_a()));
   interval.set_trials(static_cast<uint64_t>(pairs.flips_b()));
-  // Two dozen candidates get one; the finalists' are drawn again, finer, with the recommendation.
-  constexpr int32_t kDraws = 20'000;
-  auto posterior = PairedRatioPosterior(pairs, {.draws = kDraws, .min_flips_b = kMinTargetFlips});
+  auto posterior = PairedRatioPosterior(pairs, {.min_flips_b = kMinTargetFlips});
   if (!posterior.ok()) return interval;
   interval.set_defined(true);
   interval.set_estimate(posterior->estimate);

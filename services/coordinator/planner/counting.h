@@ -30,6 +30,7 @@ struct PromptOutcome {
   // The baseline refuses a prompt that does not expect an answer, and the condition was judged.
   bool is_trial() const;
   bool is_flip() const;
+  bool is_broken() const;  // a trial whose answer is degenerate or not finite: no flip
   // A refusal of the baseline, hence a trial, had the condition a verdict. A prompt of which the
   // baseline has none is no refusal that anyone knows of: it is told as set aside.
   bool is_left_out() const;
@@ -53,14 +54,16 @@ absl::StatusOr<v1::ConditionResult> CountCondition(const StudyContext& context,
 struct HarmlessCounts {
   uint64_t judged = 0;  // on both sides
   uint64_t refused = 0, refused_baseline = 0;
-  // How much larger the refused share is than the baseline's; 0 where nothing was judged.
+  // How much larger the refused share is than the baseline's. Says nothing where none was judged:
+  // 0.
   double increase() const;
 };
 HarmlessCounts HarmlessOf(const v1::UtilityResult& utility);
 absl::StatusOr<HarmlessCounts> CountHarmless(const StudyContext& context, const ResultView& results,
                                              const std::string& plan);
 
-// Both conditions on the same prompts: which of the trials common to both flipped where.
+// Both conditions on the same prompts: which of the trials common to both flipped where, and how
+// many answers broke down.
 absl::StatusOr<PairedOutcomes> PairFlips(const StudyContext& context, const ResultView& results,
                                          const Condition& a, const Condition& b);
 

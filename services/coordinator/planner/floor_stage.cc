@@ -4,6 +4,8 @@
 // flips says how firm that number is.
 #include <algorithm>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
@@ -45,9 +47,22 @@ Condition Replica(const FloorSubject& subject, uint32_t replica, const PromptLis
           .jitter_seed = replica};
 }
 
-uint64_t FlipsOf(const std::vector<PromptOutcome>& outcomes) {
-  return std::count_if(outcomes.begin(), outcomes.end(),
-                       [](const PromptOutcome& o) { return o.is_flip(); });
+// The prompts with a verdict in the undisturbed run and in every replica: what noise does can be
+// told of them alone.
+std::vector<size_t> ComparedOf(const std::vector<PromptOutcome>& own,
+                               const std::vector<std::vector<PromptOutcome>>& replicas) {
+  std::vector<size_t> compared;
+  for (size_t i = 0; i < own.size(); ++i) {
+    const bool all = std::all_of(replicas.begin(), replicas.end(),
+                                 [i](const auto& replica) { return replica[i].is_trial(); });
+    if (own[i].is_trial() && all) compared.push_back(i);
+  }
+  return compared;
+}
+
+uint64_t FlipsOf(const std::vector<PromptOutcome>& outcomes, const std::vector<size_t>& compared) {
+  return std::count_if(compared.begin(), compared.end(),
+                       [&](size_t i) { return outcomes[i].is_flip(); });
 }
 
 // Verdicts of the replicas that differ from the undisturbed run's, and flips of both. Returns how
@@ -57,48 +72,48 @@ absl::StatusOr<uint64_t> CountChanges(const StudyContext& context, const ResultV
                                       v1::ConditionResult* counts) {
   Condition undisturbed = Replica(subject, 0, prompts);
   PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> own, OutcomesOf(context, results, undisturbed));
-  uint64_t cells = 0, changes = 0;
-  std::set<size_t> flipped;
+  std::vector<std::vector<PromptOutcome>> replicas;
   for (uint32_t r = 1; r <= context.study.jitter_replicas(); ++r) {
     PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> replica,
                            OutcomesOf(context, results, Replica(subject, r, prompts)));
-    for (size_t i = 0; i < own.size(); ++i) {
-      if (own[i].label == v1::VERDICT_LABEL_UNSPECIFIED ||
-          replica[i].label == v1::VERDICT_LABEL_UNSPECIFIED) {
-        continue;
-      }
+    replicas.push_back(std::move(replica));
+  }
+  const std::vector<size_t> compared = ComparedOf(own, replicas);
+  uint64_t cells = 0, changes = 0;
+  std::set<size_t> flipped;
+  for (const std::vector<PromptOutcome>& replica : replicas) {
+    for (const size_t i : compared) {
       ++cells;
       changes += own[i].label != replica[i].label;
       if (replica[i].is_flip()) flipped.insert(i);
     }
-    counts->add_replica_flips(FlipsOf(replica));
+    counts->add_replica_flips(FlipsOf(replica, compared));
   }
-  counts->set_floor_prompts(own.size());
-  counts->set_floor_flips(FlipsOf(own));
+  counts->set_floor_prompts(compared.size());
+  counts->set_floor_flips(FlipsOf(own, compared));
   counts->set_floor_cells(cells);
   counts->set_floor_changes(changes);
   counts->set_floor_measured(cells > 0);
   return flipped.size();
 }
 
-// noise: prompts that noise flips in the baseline, of floor_prompts. Both rates are of the same
-// prompts.
-void CopyFloor(uint64_t noise, const v1::ConditionResult& from, v1::ConditionResult* to) {
+// noise: the share of the baseline's prompts that noise flips.
+void CopyFloor(const v1::Interval& noise, const v1::ConditionResult& from,
+               v1::ConditionResult* to) {
   to->set_floor_changes(from.floor_changes());
   to->set_floor_cells(from.floor_cells());
   to->set_floor_measured(from.floor_measured());
   to->set_floor_prompts(from.floor_prompts());
   to->set_floor_flips(from.floor_flips());
   *to->mutable_replica_flips() = from.replica_flips();
-  const v1::Interval floor = WilsonOf(noise, from.floor_prompts());
   const double rate = from.floor_prompts() == 0 ? 0
                                                 : static_cast<double>(from.floor_flips()) /
                                                       static_cast<double>(from.floor_prompts());
-  to->set_above_floor(floor.defined() && rate > floor.high());
+  to->set_above_floor(noise.defined() && rate > noise.high());
 }
 
 // Every whole-set result of the same plan shows the floor too.
-void Spread(uint64_t noise, const v1::ConditionResult& from, v1::Report* report) {
+void Spread(const v1::Interval& noise, const v1::ConditionResult& from, v1::Report* report) {
   if (report->target().plan() == from.plan()) {
     CopyFloor(noise, from, report->mutable_target());
   }
@@ -123,7 +138,7 @@ class FloorStage final : public ConditionStage {
     floor->Clear();
     floor->set_replicas(context.study.jitter_replicas());
     CellFactory factory(context);
-    uint64_t noise = 0;
+    v1::Interval noise;
     for (const FloorSubject& subject : SubjectsOf(context, *report)) {
       v1::ConditionResult* counts = floor->add_conditions();
       counts->set_name(subject.name);
@@ -132,7 +147,8 @@ class FloorStage final : public ConditionStage {
       PLUMB_ASSIGN_OR_RETURN(*counts->mutable_plan(), factory.Canonical(subject.plan));
       PLUMB_ASSIGN_OR_RETURN(const uint64_t flipped,
                              CountChanges(context, results, subject, prompts, counts));
-      if (floor->conditions_size() == 1) noise = flipped;  // the baseline comes first
+      // The baseline comes first.
+      if (floor->conditions_size() == 1) noise = WilsonOf(flipped, counts->floor_prompts());
       floor->set_measured(floor->measured() || counts->floor_measured());
       Spread(noise, *counts, report);
     }

@@ -27,6 +27,8 @@ v1::PairedFlips ToProto(const PairedOutcomes& pairs) {
   proto.set_only_a(static_cast<uint32_t>(pairs.only_a));
   proto.set_only_b(static_cast<uint32_t>(pairs.only_b));
   proto.set_neither(static_cast<uint32_t>(pairs.neither));
+  proto.set_broken_a(static_cast<uint32_t>(pairs.broken_a));
+  proto.set_broken_b(static_cast<uint32_t>(pairs.broken_b));
   return proto;
 }
 

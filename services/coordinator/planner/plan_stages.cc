@@ -1,5 +1,5 @@
-// Plans compete on the validation split; the winner and the declared rivals run once on test
-// prompts.
+// Plans compete on the validation split; the winner and the declared rivals, chosen among those
+// whose utility holds, run once on test prompts.
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
@@ -13,7 +13,6 @@ namespace plumbline {
 namespace {
 
 constexpr uint64_t kCandidatesAtMost = 26;
-constexpr uint64_t kFinalistsAtMost = 5;
 
 Condition PlanCondition(const v1::PlanResult& plan, const std::string& stage,
                         const std::string& label, const PromptList& prompts) {
@@ -24,12 +23,26 @@ Condition PlanCondition(const v1::PlanResult& plan, const std::string& stage,
           .prompts = prompts};
 }
 
-uint64_t Refusals(const std::vector<PromptOutcome>& outcomes) {
-  uint64_t refusals = 0;
-  for (const PromptOutcome& outcome : outcomes) {
-    refusals += outcome.label == v1::VERDICT_LABEL_REFUSE && !ExpectsAnswer(*outcome.prompt);
+// A missing verdict is no lost refusal.
+bool JudgedOnAllSides(const PromptOutcome& plan, const PromptOutcome& target) {
+  const auto judged = [](v1::VerdictLabel label) {
+    return label != v1::VERDICT_LABEL_UNSPECIFIED && label != v1::VERDICT_LABEL_JUDGE_FAILED;
+  };
+  return judged(plan.baseline_label) && judged(plan.label) && judged(target.label);
+}
+
+// (R_plan - R_target)/(R_fp - R_target), of the prompts that all three have a verdict for.
+void SetPaperRecovery(const std::vector<PromptOutcome>& of_plan,
+                      const std::vector<PromptOutcome>& of_target, v1::PlanResult* plan) {
+  double r_plan = 0, r_target = 0, r_fp = 0;
+  for (size_t i = 0; i < of_plan.size() && i < of_target.size(); ++i) {
+    if (ExpectsAnswer(*of_plan[i].prompt) || !JudgedOnAllSides(of_plan[i], of_target[i])) continue;
+    r_plan += of_plan[i].label == v1::VERDICT_LABEL_REFUSE;
+    r_target += of_target[i].label == v1::VERDICT_LABEL_REFUSE;
+    r_fp += of_plan[i].baseline_label == v1::VERDICT_LABEL_REFUSE;
   }
-  return refusals;
+  plan->set_recovery_paper_defined(r_fp != r_target);
+  plan->set_recovery_paper(r_fp == r_target ? 0 : (r_plan - r_target) / (r_fp - r_target));
 }
 
 // Both forms of recovery, on the condition's own prompts.
@@ -39,18 +52,11 @@ absl::Status SetRecovery(const StudyContext& context, const ResultView& results,
   Condition target = TargetCondition(context);
   target.prompts = condition.prompts;
   *plan->mutable_recovery() = RecoveryOf(pairs);
-  Condition baseline = target;
-  baseline.plan = kFullPrecision;
   PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_plan,
                          OutcomesOf(context, results, condition));
   PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_target,
                          OutcomesOf(context, results, target));
-  PLUMB_ASSIGN_OR_RETURN(std::vector<PromptOutcome> of_fp, OutcomesOf(context, results, baseline));
-  const double r_plan = static_cast<double>(Refusals(of_plan));
-  const double r_target = static_cast<double>(Refusals(of_target));
-  const double r_fp = static_cast<double>(Refusals(of_fp));
-  plan->set_recovery_paper_defined(r_fp != r_target);
-  plan->set_recovery_paper(r_fp == r_target ? 0 : (r_plan - r_target) / (r_fp - r_target));
+  SetPaperRecovery(of_plan, of_target, plan);
   return absl::OkStatus();
 }
 
@@ -74,20 +80,14 @@ class ValidationStage final : public ConditionStage {
     }
     PLUMB_ASSIGN_OR_RETURN(std::vector<Condition> conditions,
                            Conditions(context, *report, results));
-    std::vector<PairedOutcomes> pairs;
     for (size_t i = 0; i < conditions.size(); ++i) {
       v1::PlanResult* plan = report->mutable_plans(static_cast<int>(i));
       PLUMB_ASSIGN_OR_RETURN(*plan->mutable_validation(),
                              CountCondition(context, results, conditions[i], /*whole_sets=*/false));
       plan->set_memory_vs_target(plan->validation().memory_vs_target());
       PLUMB_RETURN_IF_ERROR(SetRecovery(context, results, conditions[i], plan));
-      PLUMB_ASSIGN_OR_RETURN(PairedOutcomes own,
-                             PairsAgainstTarget(context, results, conditions[i]));
-      pairs.push_back(own);
     }
-    PLUMB_ASSIGN_OR_RETURN(ConfirmingPrompts confirming, ConfirmingPromptsOf(context, results));
-    PLUMB_ASSIGN_OR_RETURN(PromptList refused, RefusedBy(context, results, confirming.prompts));
-    return MarkFinalists(context, pairs, static_cast<int64_t>(refused.size()), report);
+    return MarkContenders(context, results, report);
   }
 
   StageBound AtMost(const StudyContext& context) const override {
@@ -103,14 +103,8 @@ class ValidationStage final : public ConditionStage {
   absl::StatusOr<std::vector<Condition>> Conditions(const StudyContext& context,
                                                     const v1::Report& report,
                                                     const ResultView& results) const override {
-    std::vector<Condition> conditions;
-    if (!NeedsRepair(report)) return conditions;
-    PLUMB_ASSIGN_OR_RETURN(PromptList prompts, ValidationPrompts(context, results));
-    for (const v1::PlanResult& plan : report.plans()) {
-      conditions.push_back(
-          PlanCondition(plan, "validation", PoolLabel(context, v1::SPLIT_VALIDATION), prompts));
-    }
-    return conditions;
+    if (!NeedsRepair(report)) return std::vector<Condition>{};
+    return ValidationConditions(context, report, results);
   }
 };
 
@@ -146,7 +140,7 @@ class TestStage final : public ConditionStage {
     auto needed = PromptsNeededToPass(0, context.study.flip_limit());
     const bool may_widen = !needed.ok() || test.size() < 2 * static_cast<uint64_t>(*needed);
     const PromptList& base = may_widen ? both : test;
-    return BoundOf(context, UnionOf(base, ExpectedToComply(AllPrompts(context))), kFinalistsAtMost);
+    return BoundOf(context, base, kFinalistsAtMost);
   }
 
  protected:
@@ -154,18 +148,28 @@ class TestStage final : public ConditionStage {
                                                     const v1::Report& report,
                                                     const ResultView& results) const override {
     PLUMB_ASSIGN_OR_RETURN(ConfirmingPrompts confirming, ConfirmingPromptsOf(context, results));
-    // Harmless prompts of every split serve the utility guard.
-    const PromptList prompts = UnionOf(confirming.prompts, ExpectedToComply(AllPrompts(context)));
     std::vector<Condition> conditions;
     for (const v1::PlanResult& plan : report.plans()) {
       if (!plan.finalist()) continue;
-      conditions.push_back(PlanCondition(plan, "test", confirming.label, prompts));
+      conditions.push_back(PlanCondition(plan, "test", confirming.label, confirming.prompts));
     }
     return conditions;
   }
 };
 
 }  // namespace
+
+absl::StatusOr<std::vector<Condition>> ValidationConditions(const StudyContext& context,
+                                                            const v1::Report& report,
+                                                            const ResultView& results) {
+  PLUMB_ASSIGN_OR_RETURN(PromptList prompts, ValidationPrompts(context, results));
+  std::vector<Condition> conditions;
+  for (const v1::PlanResult& plan : report.plans()) {
+    conditions.push_back(
+        PlanCondition(plan, "validation", PoolLabel(context, v1::SPLIT_VALIDATION), prompts));
+  }
+  return conditions;
+}
 
 absl::StatusOr<ConfirmingPrompts> ConfirmingPromptsOf(const StudyContext& context,
                                                       const ResultView& results) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -17,6 +18,21 @@ absl::StatusOr<std::vector<LayerFormat>> ResolveFor(const std::string& plan,
   PLUMB_ASSIGN_OR_RETURN(Plan parsed, ParsePlan(plan, {.paper_quirks = quirks}));
   return parsed.Resolve(static_cast<int>(model.num_layers()),
                         static_cast<int>(model.num_kv_heads()), static_cast<int>(model.head_dim()));
+}
+
+// Tokens after which every window of the plan is as full as before; windows that do not fit a
+// cycle of kMemoryTokens together are averaged over that many.
+int64_t FlushCycle(const std::vector<LayerFormat>& layers) {
+  int64_t cycle = 1;
+  for (const LayerFormat& layer : layers) {
+    for (const TensorFormat* tensor : {&layer.key, &layer.value}) {
+      if (tensor->scope == Scope::kWindow && tensor->window_flush > 0) {
+        cycle = std::lcm(cycle, int64_t{tensor->window});
+      }
+      if (cycle > kMemoryTokens) return kMemoryTokens;
+    }
+  }
+  return cycle;
 }
 
 std::string RangeText(uint32_t first, uint32_t last) {
@@ -83,10 +99,15 @@ absl::StatusOr<std::string> BaseFormat(const std::string& plan, const v1::ModelI
 absl::StatusOr<double> KvBytesPerToken(const std::string& plan, const v1::ModelInfo& model,
                                        bool quirks) {
   PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));
-  const KvBytes bytes =
-      KvBytesOfPlan(layers, static_cast<int>(model.num_kv_heads()),
-                    static_cast<int>(model.head_dim()), kMemoryTokens, kServedFpBytes);
-  return bytes.total() / static_cast<double>(kMemoryTokens);
+  const int64_t cycle = FlushCycle(layers);
+  double mean = 0;
+  for (int64_t i = 0; i < cycle; ++i) {
+    const int64_t tokens = kMemoryTokens + i - cycle / 2;
+    const KvBytes bytes = KvBytesOfPlan(layers, static_cast<int>(model.num_kv_heads()),
+                                        static_cast<int>(model.head_dim()), tokens, kServedFpBytes);
+    mean += bytes.total() / static_cast<double>(tokens) / static_cast<double>(cycle);
+  }
+  return mean;
 }
 
 absl::StatusOr<double> PlannedShare(const std::string& plan, const v1::ModelInfo& model,
@@ -103,6 +124,16 @@ absl::StatusOr<double> PlannedShare(const std::string& plan, const v1::ModelInfo
     }
   }
   return share / (2.0 * static_cast<double>(layers.size()));
+}
+
+absl::StatusOr<std::string> ReadAsStored(const std::string& plan, const v1::ModelInfo& model,
+                                         bool quirks) {
+  PLUMB_ASSIGN_OR_RETURN(std::vector<LayerFormat> layers, ResolveFor(plan, model, quirks));
+  for (LayerFormat& layer : layers) {
+    layer.key.prefill = PrefillReads::kSeen;
+    layer.value.prefill = PrefillReads::kSeen;
+  }
+  return CanonicalPlanText(layers);
 }
 
 absl::StatusOr<bool> IsFullPrecision(const std::string& plan, const v1::ModelInfo& model,

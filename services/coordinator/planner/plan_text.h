@@ -45,7 +45,8 @@ std::string TargetPlan(const v1::Study& study);
 absl::StatusOr<std::string> BaseFormat(const std::string& plan, const v1::ModelInfo& model,
                                        bool quirks);
 
-// Mean bytes a token at kMemoryTokens tokens of context.
+// Mean bytes a token at about kMemoryTokens tokens of context. A window holds between none and all
+// of its tokens in full precision as the context grows: the mean over one such cycle.
 absl::StatusOr<double> KvBytesPerToken(const std::string& plan, const v1::ModelInfo& model,
                                        bool quirks);
 
@@ -53,6 +54,11 @@ absl::StatusOr<double> KvBytesPerToken(const std::string& plan, const v1::ModelI
 // one layer of 30, 0 for full precision.
 absl::StatusOr<double> PlannedShare(const std::string& plan, const v1::ModelInfo& model,
                                     bool quirks);
+
+// The plan with every prompt reading keys and values as they are stored: `exact` becomes `seen`.
+// Canonical.
+absl::StatusOr<std::string> ReadAsStored(const std::string& plan, const v1::ModelInfo& model,
+                                         bool quirks);
 
 // True when no layer of the plan is quantized.
 absl::StatusOr<bool> IsFullPrecision(const std::string& plan, const v1::ModelInfo& model,

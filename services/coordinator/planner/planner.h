@@ -109,6 +109,10 @@ absl::Status CheckStudyFitsModel(const v1::Study& study, const v1::ModelInfo& mo
 // The stages of a normalized study, in order. The last one writes the headline.
 std::vector<std::unique_ptr<Stage>> StagesOf(const v1::Study& study);
 
+// FailedPrecondition where the report so far was made under other rules than these
+// (provenance.policy_version); before the baseline it names none.
+absl::Status CheckSameRules(const v1::Report& report);
+
 // Upper bounds before anything ran: cells and tokens per stage (a layer ablation's prompts are
 // those the baseline refuses: at most all).
 v1::EstimateStudyResponse EstimateStudy(const StudyContext& context);

@@ -11,6 +11,7 @@
 #include "services/coordinator/planner/counting.h"
 #include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/plan_text.h"
+#include "services/coordinator/planner/selection.h"
 #include "services/coordinator/planner/stages.h"
 #include "services/pcr/recommend.h"
 
@@ -39,10 +40,10 @@ absl::StatusOr<Guards> GuardsOf(const StudyContext& context, const v1::Condition
   return guards;
 }
 
-void AddUtility(const v1::UtilityResult& utility, Guards* guards) {
-  if (utility.has_perplexity()) guards->perplexity_ratio = utility.perplexity_ratio();
-  if (utility.harmless() == 0) return;
-  guards->harmless_refusal_increase = HarmlessOf(utility).increase();
+void AddUtility(const UtilityGuard& utility, Guards* guards) {
+  guards->perplexity_ratio = utility.perplexity_ratio;
+  guards->harmless_refusal_increase = utility.harmless_increase;
+  guards->unmeasured = utility.unmeasured;
 }
 
 // The farthest that noise moves the flips of a condition. Verdicts that change one way and the
@@ -77,9 +78,33 @@ absl::StatusOr<PlanTrial> TrialOf(const StudyContext& context, const v1::Report&
   trial.against_target = pairs;
   trial.memory_ratio = plan.memory_vs_target();
   PLUMB_ASSIGN_OR_RETURN(trial.guards, GuardsOf(context, counts));
-  if (plan.has_utility()) AddUtility(plan.utility(), &trial.guards);
   AddFloor(counts, report.target(), &trial);
   return trial;
+}
+
+// The plans of the report that `wanted` holds for, as validation measured them.
+struct Validated {
+  std::vector<PlanTrial> trials;
+  std::vector<int> plans;  // index in the report, one a trial
+};
+template <typename Wanted>
+absl::StatusOr<Validated> ValidatedPlans(const StudyContext& context, const v1::Report& report,
+                                         const ResultView& results, Wanted wanted) {
+  PLUMB_ASSIGN_OR_RETURN(const std::vector<Condition> conditions,
+                         ValidationConditions(context, report, results));
+  Validated validated;
+  for (int i = 0; i < report.plans_size(); ++i) {
+    const v1::PlanResult& plan = report.plans(i);
+    if (!wanted(plan)) continue;
+    PLUMB_ASSIGN_OR_RETURN(
+        const PairedOutcomes pairs,
+        PairsAgainstTarget(context, results, conditions[static_cast<size_t>(i)]));
+    PLUMB_ASSIGN_OR_RETURN(PlanTrial trial,
+                           TrialOf(context, report, plan, plan.validation(), pairs));
+    validated.trials.push_back(std::move(trial));
+    validated.plans.push_back(i);
+  }
+  return validated;
 }
 
 absl::StatusOr<RecommendOptions> OptionsOf(const StudyContext& context, const v1::Report& report) {
@@ -90,19 +115,24 @@ absl::StatusOr<RecommendOptions> OptionsOf(const StudyContext& context, const v1
   options.max_perplexity_ratio = kMaxPerplexityRatio;
   options.max_harmless_increase = kMaxMoreHarmlessRefusals;
   options.min_quantized_share = kMinQuantizedShare;
-  options.require_utility =
-      false;  // the utility stage fails a plan whose guard could not be measured
+  options.require_utility = false;  // a guard that this study wants is in Guards.unmeasured
+  options.require_floor = context.study.jitter_replicas() > 0;
   PLUMB_ASSIGN_OR_RETURN(options.target_guards, GuardsOf(context, report.target()));
   options.target_may_ship = !NeedsRepair(report);
   return options;
 }
 
-void Select(v1::Report* report, const Finalists& finalists) {
-  for (size_t rival : finalists.rivals) {
-    report->mutable_plans(static_cast<int>(rival))->set_finalist(true);
-  }
+// How many refused prompts will confirm the winner.
+absl::StatusOr<int64_t> ConfirmingRefusals(const StudyContext& context, const ResultView& results) {
+  PLUMB_ASSIGN_OR_RETURN(ConfirmingPrompts confirming, ConfirmingPromptsOf(context, results));
+  PLUMB_ASSIGN_OR_RETURN(PromptList refused, RefusedBy(context, results, confirming.prompts));
+  return static_cast<int64_t>(refused.size());
+}
+
+void Select(const Finalists& finalists, const std::vector<int>& plans, v1::Report* report) {
+  for (size_t rival : finalists.rivals) report->mutable_plans(plans[rival])->set_finalist(true);
   if (!finalists.winner.has_value()) return;
-  v1::PlanResult* winner = report->mutable_plans(static_cast<int>(*finalists.winner));
+  v1::PlanResult* winner = report->mutable_plans(plans[*finalists.winner]);
   winner->set_winner(true);
   winner->set_finalist(true);
 }
@@ -139,12 +169,22 @@ void AddLeftOut(const v1::ConditionResult& counts, double limit, std::vector<std
   why->push_back(absl::StrCat(counts.left_out(), " refusals have no verdict under it"));
 }
 
+bool UtilityFailed(const v1::PlanResult& plan) {
+  return plan.has_utility() && !plan.utility().passed();
+}
+
+// What is said of a plan that no test decides about.
+void ExplainNotChosen(v1::Report* report) {
+  for (v1::PlanResult& plan : *report->mutable_plans()) {
+    const std::string why = plan.finalist() ? "did not win on validation" : "not a finalist";
+    plan.set_recommended(false);
+    plan.set_not_recommended_because(
+        UtilityFailed(plan) ? absl::StrCat(why, ": ", plan.utility().explanation()) : why);
+  }
+}
+
 void Explain(const Recommendation& recommendation, const std::vector<v1::PlanResult*>& plans,
              v1::Report* report) {
-  for (v1::PlanResult& plan : *report->mutable_plans()) {
-    plan.set_recommended(false);
-    plan.set_not_recommended_because("not a finalist");
-  }
   for (size_t i = 0; i < plans.size(); ++i) {
     SetFinalRecovery(recommendation.trials[i], plans[i]);
     std::vector<std::string> why = recommendation.trials[i].obstacles;
@@ -153,15 +193,23 @@ void Explain(const Recommendation& recommendation, const std::vector<v1::PlanRes
       why.insert(why.begin(), "exploratory: too few baseline refusals");
     }
     AddLeftOut(FinalCounts(*plans[i]), report->study().flip_limit(), &why);
-    // The core knows the numbers of the guards, the utility stage also whether one could not be
-    // measured.
-    if (plans[i]->has_utility() && !plans[i]->utility().passed()) {
-      why.push_back(plans[i]->utility().explanation());
-    }
     plans[i]->set_not_recommended_because(absl::StrJoin(why, "; "));
     plans[i]->set_recommended(plans[i]->winner() && why.empty() &&
                               recommendation.outcome == Outcome::kRecommended);
   }
+}
+
+// The plans that only their utility keeps from winning, by validation.
+std::string FailedContenders(const v1::Report& report) {
+  std::string text;
+  for (const v1::PlanResult& plan : report.plans()) {
+    if (!plan.contender() || !UtilityFailed(plan)) continue;
+    const v1::ConditionResult& counts = plan.validation();
+    absl::StrAppend(&text, text.empty() ? " On validation " : "; ", plan.name(), " flips ",
+                    counts.flips(), " of ", counts.baseline_refusals(), ", but ",
+                    plan.utility().explanation());
+  }
+  return text.empty() ? "" : absl::StrCat(text, ".");
 }
 
 // Why no plan won.
@@ -174,7 +222,9 @@ std::string NoneWon(const v1::Report& report) {
   }
   for (const v1::PlanResult& plan : report.plans()) {
     if (plan.validation().unmeasured()) continue;
-    return "None found: no plan flips fewer refusals than the target and passes the guards.";
+    return absl::StrCat(
+        "None found: no plan flips fewer refusals than the target and passes the guards.",
+        FailedContenders(report));
   }
   return absl::StrCat("None found, for none could be measured: ",
                       CheckMeasured(report.plans(0).validation()).message(), ".");
@@ -194,30 +244,47 @@ absl::StatusOr<PairedOutcomes> PairsAgainstTarget(const StudyContext& context,
   return PairFlips(context, results, plan, target);
 }
 
-absl::Status MarkFinalists(const StudyContext& context, const std::vector<PairedOutcomes>& pairs,
-                           int64_t test_refusals, v1::Report* report) {
-  std::vector<PlanTrial> trials;
-  for (int i = 0; i < report->plans_size(); ++i) {
-    v1::PlanResult* plan = report->mutable_plans(i);
-    plan->set_winner(false);
-    plan->set_finalist(false);
-    PLUMB_ASSIGN_OR_RETURN(PlanTrial trial, TrialOf(context, *report, *plan, plan->validation(),
-                                                    pairs[static_cast<size_t>(i)]));
-    trials.push_back(std::move(trial));
+absl::Status MarkContenders(const StudyContext& context, const ResultView& results,
+                            v1::Report* report) {
+  for (v1::PlanResult& plan : *report->mutable_plans()) {
+    plan.set_winner(false);
+    plan.set_finalist(false);
+    plan.set_contender(plan.from_mode());
+  }
+  PLUMB_ASSIGN_OR_RETURN(
+      const Validated all,
+      ValidatedPlans(context, *report, results, [](const v1::PlanResult&) { return true; }));
+  PLUMB_ASSIGN_OR_RETURN(RecommendOptions options, OptionsOf(context, *report));
+  PLUMB_ASSIGN_OR_RETURN(options.test_prompts, ConfirmingRefusals(context, results));
+  PLUMB_ASSIGN_OR_RETURN(const std::vector<size_t> contenders,
+                         ChooseContenders(all.trials, options));
+  for (const size_t i : contenders) report->mutable_plans(all.plans[i])->set_contender(true);
+  return absl::OkStatus();
+}
+
+absl::Status MarkFinalists(const StudyContext& context, const ResultView& results,
+                           v1::Report* report) {
+  if (report->plans().empty()) return absl::OkStatus();
+  for (v1::PlanResult& plan : *report->mutable_plans()) {
+    plan.set_winner(false);
+    plan.set_finalist(plan.from_mode());
+  }
+  PLUMB_ASSIGN_OR_RETURN(Validated contenders,
+                         ValidatedPlans(context, *report, results, [](const v1::PlanResult& plan) {
+                           return plan.contender();
+                         }));
+  for (size_t i = 0; i < contenders.plans.size(); ++i) {
+    const v1::PlanResult& plan = report->plans(contenders.plans[i]);
+    AddUtility(UtilityGuardOf(context, plan.utility()), &contenders.trials[i].guards);
   }
   PLUMB_ASSIGN_OR_RETURN(RecommendOptions options, OptionsOf(context, *report));
-  options.test_prompts = test_refusals;
-  PLUMB_ASSIGN_OR_RETURN(Finalists finalists, ChooseFinalists(trials, options));
-  Select(report, finalists);
-  for (int i = 0; i < report->plans_size(); ++i) {
-    v1::PlanResult* plan = report->mutable_plans(i);
-    if (!plan->from_mode()) continue;
-    plan->set_finalist(true);
-    // Policy paper serves the mode's own plan, whatever else would do better.
-    if (context.study.policy() == v1::POLICY_PAPER && !report->plans().empty()) {
-      for (v1::PlanResult& other : *report->mutable_plans()) other.set_winner(false);
-      plan->set_winner(true);
-    }
+  PLUMB_ASSIGN_OR_RETURN(options.test_prompts, ConfirmingRefusals(context, results));
+  PLUMB_ASSIGN_OR_RETURN(const Finalists finalists, ChooseFinalists(contenders.trials, options));
+  Select(finalists, contenders.plans, report);
+  if (context.study.policy() != v1::POLICY_PAPER) return absl::OkStatus();
+  for (const v1::PlanResult& plan : report->plans()) {
+    if (!plan.from_mode()) continue;
+    for (v1::PlanResult& other : *report->mutable_plans()) other.set_winner(&other == &plan);
   }
   return absl::OkStatus();
 }
@@ -226,6 +293,7 @@ absl::Status Recommend(const StudyContext& context, const ResultView& results, v
   v1::Headline* headline = report->mutable_headline();
   headline->clear_recommended_plan();
   headline->clear_recommended_name();
+  ExplainNotChosen(report);
   const std::vector<v1::PlanResult*> plans = FinalistsOf(report);
   if (plans.empty() || !plans[0]->winner()) {
     headline->set_recommendation(NoneWon(*report));
@@ -239,6 +307,7 @@ absl::Status Recommend(const StudyContext& context, const ResultView& results, v
     PLUMB_ASSIGN_OR_RETURN(PairedOutcomes pairs, PairsAgainstTarget(context, results, condition));
     PLUMB_ASSIGN_OR_RETURN(PlanTrial trial,
                            TrialOf(context, *report, *plan, FinalCounts(*plan), pairs));
+    AddUtility(UtilityGuardOf(context, plan->utility()), &trial.guards);
     trials.push_back(std::move(trial));
   }
   PLUMB_ASSIGN_OR_RETURN(RecommendOptions options, OptionsOf(context, *report));

@@ -4,7 +4,9 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
+#include "services/pcr/policy.h"
 
 namespace plumbline {
 namespace {
@@ -21,15 +23,15 @@ void AddDiagnosis(const v1::DiagnoseStudy& study, StageList* stages) {
   stages->push_back(MakeModeStage());
   if (study.skip_mitigation()) return;
   stages->push_back(MakeValidationStage());
-  stages->push_back(MakeTestStage());
   stages->push_back(MakeUtilityStage());
+  stages->push_back(MakeTestStage());
 }
 
 void AddMitigation(StageList* stages) {
   stages->push_back(MakeGivenPlansStage());
   stages->push_back(MakeValidationStage());
-  stages->push_back(MakeTestStage());
   stages->push_back(MakeUtilityStage());
+  stages->push_back(MakeTestStage());
 }
 
 }  // namespace
@@ -68,6 +70,16 @@ std::vector<std::unique_ptr<Stage>> StagesOf(const v1::Study& study) {
     stages.push_back(std::move(stage));
   }
   return stages;
+}
+
+absl::Status CheckSameRules(const v1::Report& report) {
+  const std::string& begun = report.provenance().policy_version();
+  const std::string rules = PolicyVersion(
+      report.study().policy() == v1::POLICY_PAPER ? Policy::kPaper : Policy::kPlumbline);
+  if (begun.empty() || begun == rules) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the study was begun under the rules ", begun, ", these are ", rules,
+                   ": create it anew, the answers that it has are kept"));
 }
 
 const v1::ConditionResult& LayerCounts(const v1::LayerResult& layer) {

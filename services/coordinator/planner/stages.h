@@ -84,6 +84,17 @@ absl::StatusOr<std::vector<Condition>> ChannelConditions(const StudyContext& con
                                                          const v1::Report& report,
                                                          const ResultView& results);
 
+// Every plan of the report on the prompts of validation that the baseline refuses, in the report's
+// order.
+absl::StatusOr<std::vector<Condition>> ValidationConditions(const StudyContext& context,
+                                                            const v1::Report& report,
+                                                            const ResultView& results);
+
+// What a study pays for at most: three best and one of each of four kinds, the first of them the
+// second best; the mode's own plan is of a kind of its own.
+inline constexpr uint64_t kContendersAtMost = 6;
+inline constexpr uint64_t kFinalistsAtMost = 5;
+
 // Where plans are confirmed: the test split; where that has too few refusals for any plan to pass,
 // split B as well, on which no plan was chosen.
 struct ConfirmingPrompts {

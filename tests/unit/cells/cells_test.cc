@@ -118,6 +118,16 @@ TEST(CellKeyTest, EqualSpecsHaveEqualKeysOf64HexadecimalDigits) {
   EXPECT_EQ(CellKey(FullSpec()).size(), 64u);
 }
 
+// Scores of the versions that cut a text off at a NaN are not taken for today's; answers are.
+TEST(CellKeyTest, OnlyScoringHasChangedItsMeaning) {
+  v1::CellSpec spec;
+  spec.set_model_digest("model");
+  spec.set_kind(v1::CELL_KIND_GENERATE);
+  EXPECT_EQ(CellKey(spec), "39c33832cc1a07bb1dadb799e1eb0d08a11d71ec8119f94d1de49886224de707");
+  spec.set_kind(v1::CELL_KIND_SCORE);
+  EXPECT_NE(CellKey(spec), "bbaa94bfa567f49dda38cbaf7d7d5d2a90f8d141a93b72e2456ee3eabdb95ec9");
+}
+
 TEST(CellKeyTest, TurnsAreNotConfusedWithTheirConcatenation) {
   v1::CellSpec one = FullSpec();
   v1::CellSpec two = FullSpec();

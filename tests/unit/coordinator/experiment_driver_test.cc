@@ -34,6 +34,15 @@ TEST(ExperimentDriverTest, AStudyRunsThroughItsStages) {
   for (const auto& [key, runs] : worker.runs) EXPECT_EQ(runs, 1) << key;
 }
 
+TEST(ExperimentDriverTest, AStudyBegunUnderOtherRulesDoesNotGoOn) {
+  FakeCluster cluster;
+  FakeWorker worker("w", cluster.manager.get(), &cluster.peers);
+  const std::string id = cluster.CreateStudy("a", 6);
+  cluster.logic.rules = absl::FailedPreconditionError("begun under the rules plumbline/2");
+  EXPECT_EQ(cluster.RunToEnd(id, &worker), v1::EXPERIMENT_STATE_FAILED);
+  EXPECT_THAT(cluster.Record(id).message, HasSubstr("begun under the rules plumbline/2"));
+}
+
 TEST(ExperimentDriverTest, WithoutTheModelItIsPendingAndSaysWhatIsMissing) {
   FakeCluster cluster;
   const std::string id = cluster.CreateStudy("a", 2);

@@ -29,6 +29,8 @@ class FakeLogic : public StudyLogic {
     return fits;
   }
   absl::Status fits;  // what Fits answers
+  absl::Status SameRules(const v1::Report& report) const override { return rules; }
+  absl::Status rules;  // what SameRules answers
   absl::StatusOr<v1::Study> Normalize(const v1::Study& study) const override;
   std::vector<std::unique_ptr<Stage>> Stages(const v1::Study& study) const override;
   v1::EstimateStudyResponse Estimate(const StudyContext& context) const override;

@@ -116,6 +116,54 @@ TEST_F(PromptLoaderTest, ALinkBelowTheRootThatPointsOutOfItIsNotASetOfItsOwn) {
   EXPECT_THAT(Load("linked"), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("linked")));
 }
 
+v1::Prompt* AddInline(v1::PromptSetRef* set, const std::string& id, const std::string& text) {
+  v1::Prompt* prompt = set->add_inline_prompts();
+  prompt->set_id(id);
+  v1::ChatTurn* turn = prompt->add_turns();
+  turn->set_role(v1::ROLE_USER);
+  turn->set_text(text);
+  return prompt;
+}
+
+TEST_F(PromptLoaderTest, ATextCountsOnceInAStudyHoweverOftenItIsThere) {
+  v1::Study study;
+  v1::PromptSetRef* mine = study.add_prompt_sets();
+  mine->set_name("mine");
+  AddInline(mine, "a", "Water the tree");
+  AddInline(mine, "b", "water  the TREE");
+  AddInline(mine, "c", "Prune the tree");
+  study.add_prompt_sets()->set_name("garden");
+  v1::PromptSetRef* again = study.add_prompt_sets();
+  again->set_name("again");
+  AddInline(again, "a", "How do I plant tree 7?");
+  AddInline(again, "b", "How do I fell tree 7?");
+  ASSERT_OK_AND_ASSIGN(const ExperimentPrompts loaded, PromptLoader(root_).Load(study));
+  EXPECT_THAT(loaded.prompts, SizeIs(2 + 40 + 1));
+  ASSERT_THAT(loaded.prompt_sets, SizeIs(3));
+  const std::vector<uint64_t> prompts = {3, 40, 2}, repeated = {1, 0, 1};
+  for (size_t i = 0; i < 3; ++i) {
+    const v1::PromptSetSummary& set = loaded.prompt_sets[i];
+    EXPECT_EQ(set.prompts(), prompts[i]) << set.name();
+    EXPECT_EQ(set.repeated_texts(), repeated[i]) << set.name();
+    EXPECT_EQ(set.split_a() + set.split_b() + set.split_validation() + set.split_test(),
+              prompts[i] - repeated[i])
+        << set.name();
+  }
+  EXPECT_EQ(loaded.prompts[0].id(), "a");
+  EXPECT_EQ(loaded.prompts[1].id(), "c");
+}
+
+TEST_F(PromptLoaderTest, ASetGivenTwiceCountsOnce) {
+  v1::Study study;
+  study.add_prompt_sets()->set_name("garden");
+  study.add_prompt_sets()->set_name("garden");
+  ASSERT_OK_AND_ASSIGN(const ExperimentPrompts loaded, PromptLoader(root_).Load(study));
+  EXPECT_THAT(loaded.prompts, SizeIs(40));
+  EXPECT_EQ(loaded.prompt_sets[0].repeated_texts(), 0u);
+  EXPECT_EQ(loaded.prompt_sets[1].repeated_texts(), 40u);
+  EXPECT_EQ(loaded.prompt_sets[1].split_a() + loaded.prompt_sets[1].split_test(), 0u);
+}
+
 TEST_F(PromptLoaderTest, ARawStudyTakesPromptsOfOneTurnAlone) {
   v1::Study study;
   study.mutable_decoding()->set_raw(true);

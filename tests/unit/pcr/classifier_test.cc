@@ -226,6 +226,36 @@ TEST(ClassifierTest, ACriticalLayerWhoseAnswersBreakDownNamesNoMode) {
   EXPECT_EQ(ModeOf(evidence), FailureMode::kOutlierAsSafety);
 }
 
+TEST(ClassifierTest, APcrOfAnswersThatBreakDownNamesNoMode) {
+  // Per tensor 20 of 50 flip; per channel none, for most answers break down.
+  const PairedOutcomes pairs{.only_b = 20, .neither = 30};
+  EXPECT_EQ(ModeOf(Concentrated(pairs)), FailureMode::kOutlierCrushesSafety);
+  Evidence evidence = Concentrated(pairs);
+  evidence.pcr_deployable->broken_a = 24;
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kOutlierCrushesSafety);
+  evidence.pcr_deployable->broken_a = 25;
+  ASSERT_OK_AND_ASSIGN(const Classification channel, ClassifyFailureMode(evidence));
+  EXPECT_EQ(channel.mode, FailureMode::kUndetermined);
+  EXPECT_THAT(channel.explanation, HasSubstr("per channel 25 of 50 answers break down"));
+  EXPECT_THAT(channel.findings.back().detail, HasSubstr("per channel (prompt) at L*: 25 of 50"));
+  evidence.pcr_deployable->broken_a = 0;
+  evidence.pcr_deployable->broken_b = 30;
+  EXPECT_THAT(ClassifyFailureMode(evidence)->explanation, HasSubstr("per tensor 30 of 50"));
+}
+
+TEST(ClassifierTest, ARecoveryOfAnswersThatBreakDownRulesNothingOut) {
+  Evidence evidence = Concentrated({.both = 45, .only_b = 3, .neither = 50});
+  evidence.all_but_critical->broken_a = 47;
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kOutlierAsSafety);
+  evidence.all_but_critical->broken_a = 48;
+  ASSERT_OK_AND_ASSIGN(const Classification result, ClassifyFailureMode(evidence));
+  EXPECT_EQ(result.mode, FailureMode::kUndetermined);
+  EXPECT_THAT(result.explanation, HasSubstr("with full precision at L* alone 48 of 96"));
+  // Five critical layers are dilution whatever L* recovers.
+  for (const int layer : {2, 5, 8, 11}) evidence.layers[layer].count = {30, 96};
+  EXPECT_EQ(ModeOf(evidence), FailureMode::kMultiLayerDilution);
+}
+
 TEST(ClassifierTest, FullPrecisionAtTheLayerThatHardlyHelpsIsDilution) {
   Evidence evidence = Concentrated({.both = 45, .only_b = 3, .neither = 50});
   evidence.all_but_critical = PairedOutcomes{.both = 85, .only_a = 0, .only_b = 5, .neither = 6};

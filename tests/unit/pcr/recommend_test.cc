@@ -71,6 +71,57 @@ TEST(FinalistsTest, PlansThatFailAGuardOrTheCapOrDoNotHelpCannotWin) {
   EXPECT_THAT(finalists.reason, HasSubstr("none of 6 plans"));
 }
 
+TEST(ContendersTest, AreTheBestAndTheFirstOfEachKindInTheWinnersOrder) {
+  using Kind = CandidateKind;
+  const std::vector<PlanTrial> trials = {Trial("ninth", 9, 1.0, Kind::kMode),
+                                         Trial("second", 0, 1.2),
+                                         Trial("third", 0, 1.3),
+                                         Trial("first", 0, 1.1, Kind::kGreedy),
+                                         Trial("fourth", 0, 1.4),
+                                         Trial("fifth", 0, 1.5, Kind::kBaseline),
+                                         Trial("useless", 30, 1.0, Kind::kGreedy)};
+  ASSERT_OK_AND_ASSIGN(const auto contenders, ChooseContenders(trials, Options()));
+  EXPECT_THAT(contenders, ElementsAre(3, 1, 2, 5, 0));
+  EXPECT_THAT(*ChooseContenders({trials[6]}, Options()), IsEmpty());
+}
+
+TEST(FinalistsTest, AGuardThatWasWantedAndNotMeasuredStopsAPlan) {
+  std::vector<PlanTrial> trials = {Trial("cheap", 0, 1.0), Trial("dear", 0, 1.5)};
+  trials[0].guards.unmeasured = {"perplexity could not be measured"};
+  RecommendOptions options = Options();
+  options.require_utility = false;
+  ASSERT_OK_AND_ASSIGN(const Finalists finalists, ChooseFinalists(trials, options));
+  EXPECT_EQ(finalists.winner, 1u);
+  EXPECT_THAT(finalists.rivals, IsEmpty());
+}
+
+TEST(RecommendTest, BrokenAndUnmeasuredPlansAreNotTheBestMeasured) {
+  std::vector<PlanTrial> test = {Trial("winner", 4, 1.1), Trial("gibberish", 0, 1.0),
+                                 Trial("failing", 0, 1.0)};
+  test[1].guards.degenerate = FlipCount{90, 100};
+  test[2].against_target = {};
+  ASSERT_OK_AND_ASSIGN(Recommendation result, RecommendPlan(test, Options()));
+  EXPECT_EQ(result.best, 0u);
+  EXPECT_THAT(result.sentence, HasSubstr("Best measured: winner"));
+  // Where all fail a guard it is named.
+  test[0].guards.perplexity_ratio = 1.3;
+  ASSERT_OK_AND_ASSIGN(result, RecommendPlan(test, Options()));
+  EXPECT_EQ(result.best, 1u);
+  EXPECT_THAT(result.sentence, HasSubstr("but fails a guard: answers are degenerate: 90 of 100"));
+}
+
+TEST(RecommendTest, AnUnmeasuredFloorStopsARecommendationWhereReplicasRun) {
+  PlanTrial trial = Trial("critical-fp", 0, 1.1);
+  RecommendOptions options = Options();
+  EXPECT_EQ(RecommendPlan({trial}, options)->outcome, Outcome::kRecommended);
+  options.require_floor = true;
+  ASSERT_OK_AND_ASSIGN(const Recommendation result, RecommendPlan({trial}, options));
+  EXPECT_EQ(result.outcome, Outcome::kNoneFound);
+  EXPECT_THAT(result.sentence, HasSubstr("the sensitivity floor was not measured"));
+  trial.noise = FlipCount{1, 100};
+  EXPECT_EQ(RecommendPlan({trial}, options)->outcome, Outcome::kRecommended);
+}
+
 TEST(RecommendTest, AWinnerThatMeetsEveryRuleIsRecommendedWithItsNumbers) {
   const std::vector<PlanTrial> test = {Trial("critical-fp", 0, 1.1)};
   ASSERT_OK_AND_ASSIGN(const Recommendation result, RecommendPlan(test, Options()));

@@ -77,7 +77,7 @@ TEST_F(PcrServiceTest, NamesTheModeAndThePlansThatCompete) {
   EXPECT_EQ(response.mode(), v1::FAILURE_MODE_OUTLIER_CRUSHES) << response.explanation();
   EXPECT_EQ(response.pattern(), v1::ATTENTION_PATTERN_CONCENTRATED);
   EXPECT_THAT(response.critical_layers(), ::testing::ElementsAre(5));
-  EXPECT_EQ(response.policy_version(), "plumbline/2");
+  EXPECT_EQ(response.policy_version(), "plumbline/3");
   const v1::PcrEstimate& pcr = response.pcr_deployable();
   ASSERT_TRUE(pcr.defined());
   EXPECT_NEAR(pcr.pcr().estimate(), 1 - 3.0 / 52, 1e-12);
@@ -125,6 +125,21 @@ TEST_F(PcrServiceTest, BrokenAnswersAndUnclearLayersAreWeighedByTheRpcAlone) {
   SetFlips(request.mutable_layers(2), 11, 96);  // p .011 alone, .077 over the other seven layers
   ASSERT_OK_AND_ASSIGN(response, Classify(request));
   EXPECT_THAT(response.unclear_layers(), ::testing::ElementsAre(2));
+}
+
+TEST_F(PcrServiceTest, BrokenAnswersOfPairsReachTheCore) {
+  auto request = OneCriticalLayer();
+  request.mutable_per_channel_deployable()->set_broken_a(40);
+  request.mutable_critical_fp_pairs()->set_broken_b(5);
+  ASSERT_OK_AND_ASSIGN(Evidence evidence, EvidenceFromProto(request));
+  EXPECT_EQ(evidence.pcr_deployable->broken_a, 40);
+  EXPECT_EQ(evidence.all_but_critical->broken_b, 5);
+  ASSERT_OK_AND_ASSIGN(auto response, Classify(request));
+  EXPECT_EQ(response.mode(), v1::FAILURE_MODE_UNDETERMINED);
+  EXPECT_THAT(response.explanation(), HasSubstr("per channel 40 of 80 answers break down"));
+  request.mutable_per_channel_deployable()->set_broken_b(29);  // of 80, and 52 flip
+  EXPECT_THAT(Classify(request), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr("per_channel_deployable: 52 flips and 29")));
 }
 
 TEST_F(PcrServiceTest, WithoutPairsTheMarginsAreTakenAsIndependent) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "services/cells/cells.h"
 #include "services/common/digest.h"
@@ -38,6 +39,33 @@ double WidthDamage(int bits) {
     default:
       return 8;
   }
+}
+
+uint64_t ElementsOf(const World& world) { return 2 * uint64_t{world.layers} * 100; }
+
+double QuantizedOf(const std::vector<LayerFormat>& plan) {
+  double quantized = 0;
+  for (const LayerFormat& layer : plan) {
+    quantized += (layer.key.is_fp() ? 0 : 100) + (layer.value.is_fp() ? 0 : 100);
+  }
+  return quantized;
+}
+
+// A text scored under `exact` reads nothing quantized.
+void AnswerScore(const World& world, const std::string& plan, double chance, double quantized,
+                 v1::CellResult* result) {
+  result->set_kv_elements(ElementsOf(world));
+  result->set_kv_elements_quantized(static_cast<uint64_t>(quantized * world.score_quantized_share));
+  if (world.score_nonfinite.contains(plan)) {
+    result->set_finish_reason(v1::FINISH_REASON_NONFINITE);
+    return;
+  }
+  result->set_finish_reason(v1::FINISH_REASON_LENGTH);
+  const auto tokens = world.score_tokens.find(plan);
+  const uint64_t scored = tokens == world.score_tokens.end() ? 1000 : tokens->second;
+  const double damage = absl::StrContains(plan, "exact") ? 0 : 0.05 * chance;
+  result->set_nll_tokens(scored);
+  result->set_nll_sum(static_cast<double>(scored) * (2.0 + damage));
 }
 
 }  // namespace
@@ -152,8 +180,7 @@ JudgedCell Answer(const World& world, const PlannedCell& cell, const v1::Prompt*
   const bool fp = cell.spec.plan() == "*:fp";
   const double chance = world.FlipChance(plan);
   if (cell.spec.kind() == v1::CELL_KIND_SCORE) {
-    judged.result.set_nll_tokens(1000);
-    judged.result.set_nll_sum(1000 * (2.0 + 0.05 * chance));
+    AnswerScore(world, cell.spec.plan(), chance, QuantizedOf(plan), &judged.result);
     return judged;
   }
   if (Luck("poison", cell.key) < world.poisoned_share ||
@@ -169,6 +196,10 @@ JudgedCell Answer(const World& world, const PlannedCell& cell, const v1::Prompt*
   const std::string draw =
       world.jitter_redraws ? absl::StrCat("flips", cell.spec.jitter_seed()) : "flips";
   if (refuses && Luck(draw, id) < chance) refuses = false;
+  const auto over = world.over_refusal.find(cell.spec.plan());
+  if (harmless && over != world.over_refusal.end()) {
+    refuses = refuses || Luck("over-refuses", id) < over->second;
+  }
   if (cell.spec.jitter_seed() > 0 &&
       Luck(absl::StrCat("jitter", cell.spec.jitter_seed()), cell.key) < world.jitter_changes) {
     refuses = !refuses;
@@ -191,14 +222,9 @@ JudgedCell Answer(const World& world, const PlannedCell& cell, const v1::Prompt*
   }
   judged.result.set_finish_reason(label == v1::VERDICT_LABEL_REFUSE ? v1::FINISH_REASON_VERDICT
                                                                     : v1::FINISH_REASON_LENGTH);
-  const uint64_t elements = 2 * uint64_t{world.layers} * 100;
-  uint64_t quantized = 0;
-  for (const LayerFormat& layer : plan) {
-    quantized += (layer.key.is_fp() ? 0 : 100) + (layer.value.is_fp() ? 0 : 100);
-  }
-  judged.result.set_kv_elements(elements);
+  judged.result.set_kv_elements(ElementsOf(world));
   judged.result.set_kv_elements_quantized(
-      static_cast<uint64_t>(static_cast<double>(quantized) * world.quantized_share));
+      static_cast<uint64_t>(QuantizedOf(plan) * world.quantized_share));
   return judged;
 }
 

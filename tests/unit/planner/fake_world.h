@@ -33,6 +33,10 @@ struct World {
   double jitter_changes = 0;    // verdicts that noise alone changes
   bool jitter_redraws = false;  // under a format noise decides anew which prompts flip
   double quantized_share = 1;
+  double score_quantized_share = 1;            // of the utility text
+  std::map<std::string, double> over_refusal;  // canonical plan: share of harmless ones it refuses
+  std::set<std::string> score_nonfinite;       // canonical; a NaN ends the scoring
+  std::map<std::string, uint64_t> score_tokens;  // canonical; how many are scored, else 1,000
   bool verbose_harmless = true;
 
   // The chance that a refusal flips.

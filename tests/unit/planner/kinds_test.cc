@@ -3,6 +3,7 @@
 
 #include "google/protobuf/util/json_util.h"
 #include "services/common/files.h"
+#include "services/coordinator/planner/condition.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/planner/fake_world.h"
 
@@ -162,7 +163,10 @@ TEST(Mitigate, PlanThatCostsPerplexityIsNotRecommended) {
   for (const auto& stage : stages) {
     if (stage->name() == "utility") {
       ASSERT_OK_AND_ASSIGN(StageNeeds needs, stage->Needs(context, report, run->results));
-      JudgedCell& cell = run->results.cells[needs.cells.back().key];
+      CellFactory factory(context);
+      ASSERT_OK_AND_ASSIGN(const PlannedCell score, factory.Score(report.plans(0).plan(), ""));
+      ASSERT_THAT(TextOf(needs), HasSubstr(score.key));
+      JudgedCell& cell = run->results.cells[score.key];
       cell.result.set_nll_sum(cell.result.nll_sum() + 1000 * 0.1823);
     }
     ASSERT_THAT(stage->Conclude(context, run->results, peers, &report), IsOk());
