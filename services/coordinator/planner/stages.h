@@ -90,8 +90,9 @@ absl::StatusOr<std::vector<Condition>> ValidationConditions(const StudyContext& 
                                                             const v1::Report& report,
                                                             const ResultView& results);
 
-// What a study pays for at most: three best and one of each of four kinds, the first of them the
-// second best; the mode's own plan is of a kind of its own.
+// What a study pays for at most. Contenders: the three best and the first of each of four kinds, of
+// which one is the second best. Finalists: the winner and the first of each kind. The failure
+// mode's own plan is a kind of its own.
 inline constexpr uint64_t kContendersAtMost = 6;
 inline constexpr uint64_t kFinalistsAtMost = 5;
 
