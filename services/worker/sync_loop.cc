@@ -45,7 +45,9 @@ SyncLoop::SyncLoop(SyncLoopOptions options, std::unique_ptr<CoordinatorLink> lin
       retry_(options_.first_retry),
       rate_since_(clock->Now()) {}
 
-SyncLoop::~SyncLoop() {
+SyncLoop::~SyncLoop() { Stop(); }
+
+void SyncLoop::Stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
