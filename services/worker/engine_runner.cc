@@ -84,6 +84,8 @@ absl::StatusOr<double> TokensPerSecond(Engine& engine, int max_running) {
   return took.count() > 0 ? static_cast<double>(tokens) / took.count() : 0;
 }
 
+absl::Status ShutsDown() { return absl::CancelledError("the worker shuts down"); }
+
 }  // namespace
 
 EngineRunner::EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded,
@@ -103,6 +105,13 @@ EngineRunner::~EngineRunner() {
   }
   wake_.notify_all();
   thread_.join();
+}
+
+void EngineRunner::Stop() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  refusing_ = true;
+  wake_.notify_all();
+  idle_.wait(lock, [this] { return active_ == 0; });
 }
 
 uint64_t EngineRunner::Submit(const CatalogEntry& entry, SequenceRequest request, Done done) {
@@ -188,6 +197,7 @@ void EngineRunner::Run() {
     std::vector<Job> jobs;
     std::vector<uint64_t> cancelled;
     std::vector<std::function<void()>> tasks;
+    bool refusing = false;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, [this] {
@@ -197,22 +207,24 @@ void EngineRunner::Run() {
       jobs.swap(queue_);
       cancelled.swap(cancelled_);
       tasks.swap(tasks_);
+      refusing = refusing_;
     }
     for (auto& task : tasks) task();
-    for (Job& job : jobs) StartJob(std::move(job));
+    for (Job& job : jobs) StartJob(std::move(job), refusing);
     DropCancelled(cancelled);
     if (on_active_ != nullptr) on_active_(active());
-    StepAll();
+    refusing ? CancelAll() : StepAll();
     RefreshStats();
     if (on_active_ != nullptr) on_active_(active());
+    idle_.notify_all();
   }
   std::lock_guard<std::mutex> lock(mutex_);
   for (auto& task : tasks_) task();  // their callers wait
   tasks_.clear();
 }
 
-void EngineRunner::StartJob(Job job) {
-  absl::StatusOr<Loaded*> loaded = Load(job.entry);
+void EngineRunner::StartJob(Job job, bool refuse) {
+  absl::StatusOr<Loaded*> loaded = refuse ? ShutsDown() : Load(job.entry);
   absl::Status status = loaded.status();
   if (status.ok()) status = (*loaded)->engine->Submit(std::move(job.request));
   if (status.ok()) {
@@ -232,13 +244,13 @@ void EngineRunner::StepAll() {
     if (results.ok()) {
       Deliver(loaded, *std::move(results));
     } else {
-      FailAll(loaded, results.status());
+      spdlog::error("engine step failed, the engine is loaded anew: {}",
+                    std::string(results.status().message()));
+      FailAll(loaded, Annotate(results.status(), "engine step"));
     }
   }
   // An engine whose step failed is in no known state: it is loaded anew when needed.
-  for (auto it = loaded_.begin(); it != loaded_.end();) {
-    it = it->second.engine == nullptr ? loaded_.erase(it) : std::next(it);
-  }
+  std::erase_if(loaded_, [](const auto& entry) { return entry.second.engine == nullptr; });
 }
 
 absl::StatusOr<std::vector<SequenceResult>> EngineRunner::Step(Engine& engine) const {
@@ -261,9 +273,15 @@ void EngineRunner::Deliver(Loaded& loaded, std::vector<SequenceResult> results) 
   }
 }
 
+void EngineRunner::CancelAll() {
+  for (auto& [digest, loaded] : loaded_) {
+    if (!loaded.running.empty()) FailAll(loaded, ShutsDown());
+  }
+  std::erase_if(loaded_, [](const auto& entry) { return entry.second.engine == nullptr; });
+}
+
 void EngineRunner::FailAll(Loaded& loaded, const absl::Status& status) {
-  spdlog::error("engine step failed, the engine is loaded anew: {}", std::string(status.message()));
-  for (auto& [id, done] : loaded.running) done(Annotate(status, "engine step"));
+  for (auto& [id, done] : loaded.running) done(status);
   std::lock_guard<std::mutex> lock(mutex_);
   active_ -= static_cast<int>(loaded.running.size());
   loaded.running.clear();

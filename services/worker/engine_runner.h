@@ -42,6 +42,9 @@ class EngineRunner {
   EngineRunner(EngineFactory factory, EngineOptions options, size_t max_loaded = 2,
                StepObserver on_step = nullptr, ActiveObserver on_active = nullptr);
   ~EngineRunner();  // drops what is active, without calling `done`
+  // Ends the work while its owners still live: returns once every active sequence's `done` had
+  // Cancelled, and answers later ones so. What `done` refers to may go afterwards.
+  void Stop();
   EngineRunner(const EngineRunner&) = delete;
   EngineRunner& operator=(const EngineRunner&) = delete;
 
@@ -80,11 +83,12 @@ class EngineRunner {
   absl::StatusOr<Answer> OnEngine(const CatalogEntry& entry,
                                   const std::function<Answer(Loaded& loaded)>& ask);
   void Run();
-  void StartJob(Job job);
+  void StartJob(Job job, bool refuse);
   void StepAll();
   absl::StatusOr<std::vector<SequenceResult>> Step(Engine& engine) const;
   void Deliver(Loaded& loaded, std::vector<SequenceResult> results);
   void FailAll(Loaded& loaded, const absl::Status& status);
+  void CancelAll();
   void DropCancelled(const std::vector<uint64_t>& ids);
   absl::StatusOr<Loaded*> Load(const CatalogEntry& entry);
   void EvictIdle();
@@ -102,6 +106,8 @@ class EngineRunner {
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;
+  std::condition_variable idle_;              // in Stop: no sequence is active any more
+  bool refusing_ = false;                     // guarded by mutex_
   bool stopping_ = false;                     // guarded by mutex_
   uint64_t next_id_ = 1;                      // guarded by mutex_
   int active_ = 0;                            // guarded by mutex_

@@ -47,7 +47,9 @@ SyncLoop::SyncLoop(SyncLoopOptions options, std::unique_ptr<CoordinatorLink> lin
       rate_since_(clock->Now()),
       rate_(options_.capabilities.tokens_per_second()) {}
 
-SyncLoop::~SyncLoop() {
+SyncLoop::~SyncLoop() { Stop(); }
+
+void SyncLoop::Stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;

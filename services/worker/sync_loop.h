@@ -47,6 +47,9 @@ class SyncLoop {
   // Asks for no more work, and returns once running cells are reported or `patience` is over.
   void Drain(absl::Duration patience);
 
+  // Ends the threads: nothing is asked for or reported any more. Results that come later are kept.
+  void Stop();
+
   // One round of each thread's work, for tests; Start runs them in threads.
   absl::Duration SyncOnce();  // pause before the next call
   bool ReportOnce();          // false when there was nothing to send or the call failed

@@ -112,6 +112,16 @@ absl::StatusOr<std::unique_ptr<RpcClient<Service>>> ClientOrNull(const v1::Endpo
 
 // Everything of a worker, in the order in which it must be taken down (last first).
 struct WorkerParts {
+  WorkerParts() = default;
+  WorkerParts(const WorkerParts&) = delete;
+  WorkerParts& operator=(const WorkerParts&) = delete;
+  // A sequence that outlasts the drain answers to parts that go before the runner. The loop first,
+  // so that no cell is reported as failed because this worker ends.
+  ~WorkerParts() {
+    if (sync != nullptr) sync->Stop();
+    if (runner != nullptr) runner->Stop();
+  }
+
   std::unique_ptr<ModelCatalog> catalog;
   std::unique_ptr<EngineRunner> runner;
   std::unique_ptr<RpcClient<v1::ActivationCapture>> capture_client;

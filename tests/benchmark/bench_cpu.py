@@ -15,6 +15,8 @@ from summary import floor_work, summarize, table
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WARM_UP_PROMPTS = 4
+FULL_SIZE = {"prompts": 20, "tokens": 48}  # and every layer
+FULL_SIZE_BAR = 5.0
 STARTED = time.monotonic()
 
 
@@ -103,6 +105,17 @@ def run_pairs(args, chunks, texts, ids, ours, theirs):
     return pairs
 
 
+def bar_of(args, model_layers):
+    """(ratio to reach or None, what is said of it)."""
+    if args.require is not None:
+        return args.require or None, f"bar: {args.require:g}x" if args.require else "no bar: --require 0"
+    full = args.layers == model_layers and all(getattr(args, k) >= size for k, size in FULL_SIZE.items())
+    if full:
+        return FULL_SIZE_BAR, f"bar: {FULL_SIZE_BAR:g}x, that of the full size"
+    return None, (f"no bar applies below the full size ({model_layers} layers x {FULL_SIZE['prompts']} prompts x "
+                  f"{FULL_SIZE['tokens']} tokens); --require sets one")
+
+
 def measure_floor(model, threads):
     argv = [sys.executable, os.path.join(HERE, "product_floor.py"), "--model", model, "--threads", str(threads)]
     return json.loads(subprocess.run(argv, stdout=subprocess.PIPE, check=True, text=True).stdout)
@@ -116,14 +129,16 @@ def parse_args():
     parser.add_argument("--prompt-files", required=True, help="jsonl files with `prompt` (a glob)")
     parser.add_argument("--layers", type=int, metavar="N",
                         help="ablate N layers spread over the depth (default: all)")
-    parser.add_argument("--prompts", type=int, default=20)
-    parser.add_argument("--tokens", type=int, default=48, help="length of every answer; EOS is ignored")
+    parser.add_argument("--prompts", type=int, default=FULL_SIZE["prompts"])
+    parser.add_argument("--tokens", type=int, default=FULL_SIZE["tokens"],
+                        help="length of every answer; EOS is ignored")
     parser.add_argument("--pairs", type=int, default=3, help="the layers are split over this many pairs")
     parser.add_argument("--batch", type=int, default=4, help="batch of the transformers side")
     parser.add_argument("--bits", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each side")
-    parser.add_argument("--require", type=float, default=0, metavar="RATIO",
-                        help="exit 1 if the tokens/s ratio is below")
+    parser.add_argument("--require", type=float, metavar="RATIO",
+                        help=f"exit 1 if the tokens/s ratio is below (default {FULL_SIZE_BAR:g} at full size, "
+                             "none at smaller ones; 0: no bar)")
     return parser.parse_args()
 
 
@@ -183,9 +198,10 @@ def finish(args, pairs, floors, share, prompt_tokens, model_layers):
           f"{args.tokens} tokens, fp32, {args.threads} threads\n{cpu_name()}, load average "
           f"{min(loads):.1f} to {max(loads):.1f} (the benchmark itself makes up to {args.threads})\n")
     print(table(summary, args.batch))
-    print(f"\nraw numbers: {path}")
-    if args.require and summary["speedup"] < args.require:
-        raise SystemExit(f"error: {summary['speedup']:.2f}x is below {args.require}x")
+    bar, said = bar_of(args, model_layers)
+    print(f"\nraw numbers: {path}\n{said}")
+    if bar is not None and not summary["speedup"] >= bar:
+        raise SystemExit(f"error: {summary['speedup']:.2f}x is below {bar:g}x")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The benchmark's own arithmetic, against figures worked out by hand."""
+import argparse
 import unittest
 
-from bench_cpu import split_layers
+from bench_cpu import bar_of, split_layers
 from plumbline_side import parse_metrics
 from summary import floor_seconds, floor_work, summarize, table
 
@@ -37,6 +38,26 @@ class Layers(unittest.TestCase):
 
     def test_fewer_layers_are_spread_over_the_depth(self):
         self.assertEqual(split_layers(4, 30, 2), [[0, 15], [7, 22]])
+
+
+class Bar(unittest.TestCase):
+    def bar(self, layers=30, prompts=20, tokens=48, require=None):
+        return bar_of(argparse.Namespace(layers=layers, prompts=prompts, tokens=tokens, require=require), 30)
+
+    def test_the_full_size_must_reach_five_times(self):
+        self.assertEqual(self.bar()[0], 5)
+        self.assertEqual(self.bar(prompts=40)[0], 5)
+
+    def test_a_smaller_size_has_no_bar_and_says_so(self):
+        for smaller in ({"layers": 4}, {"prompts": 4}, {"tokens": 8}):
+            bar, said = self.bar(**smaller)
+            self.assertIsNone(bar)
+            self.assertIn("no bar applies", said)
+
+    def test_a_given_bar_holds_at_any_size(self):
+        self.assertEqual(self.bar(tokens=8, require=3)[0], 3)
+        self.assertEqual(self.bar(require=8)[0], 8)
+        self.assertIsNone(self.bar(require=0)[0])
 
 
 class Floor(unittest.TestCase):

@@ -18,22 +18,25 @@ import tiny_bundle
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BIN = os.environ.get("PLUMB_BIN") or os.path.join(ROOT, "build", "bin")
 PLUMB = os.path.join(BIN, "plumb")
+# Times every wait: instrumented programs are slow.
+PATIENCE = float(os.environ.get("PLUMB_E2E_PATIENCE") or 1)
 
 
 def await_true(check, seconds, what):
     """Polls `check` until it gives something true, and gives that back."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * PATIENCE
     while time.monotonic() < until:
         got = check()
         if got:
             return got
         time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds} s")
+    raise AssertionError(f"{what}: not within {seconds * PATIENCE:g} s")
 
 
 def run(*words, timeout=120, check=True, **kwargs):
     """`plumb words...` to its end."""
-    done = subprocess.run([PLUMB, *map(str, words)], capture_output=True, text=True, timeout=timeout,
+    done = subprocess.run([PLUMB, *map(str, words)], capture_output=True, text=True,
+                          timeout=timeout * PATIENCE,
                           stdin=subprocess.DEVNULL, errors="replace", **kwargs)
     if check and done.returncode != 0:
         raise AssertionError(f"plumb {' '.join(map(str, words))}: exit {done.returncode}\n{done.stderr}")
@@ -70,7 +73,7 @@ def end(process):
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(40)
+            process.wait(40 * PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
@@ -101,7 +104,7 @@ class Study:
 
     def finish(self, seconds):
         try:
-            self.process.wait(seconds)
+            self.process.wait(seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the study runs after {seconds} s:\n{self.output()[-2000:]}") from None
         assert self.process.returncode == 0, f"exit {self.process.returncode}\n{self.output()[-2000:]}"

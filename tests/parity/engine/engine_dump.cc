@@ -7,13 +7,14 @@
 //   {"id": 7, "prompt": [ids], "kv": "*:int4.asym.token", "max_new": 64,          required
 //    "stop": [ids], "forced": [ids], "steps": true, "digest": true, "score_from": 1,
 //    "temperature": 0.7, "top_p": 0.9, "seed": 1, "stream": 2, "jitter": 3,
-//    "capture": [layers], "capture_out": "PREFIX"}                                optional
+//    "capture": [layers], "capture_out": "PREFIX",
+//    "rows": [answer indices], "rows_out": "PREFIX"}                              optional
 // Result: {"id", "tokens", "finish": eos|length|verdict|nonfinite, "steps": [[top1, top2,
 // top1_logit,
 //   top2_logit, regret], ...], "digest", "nll_sum", "nll_tokens", "elements",
 //   "elements_quantized"}. A capture writes PREFIX.L<layer>.{q,k,v}: [tokens, heads, head_dim]
-//   before RoPE, unquantized. The last line has the engine's statistics: {"stats": {...},
-//   "numerics_class", "wall_seconds"}.
+//   before RoPE, unquantized. Watched rows go to PREFIX.S<index>: [vocab] logits. The last line has
+//   the engine's statistics: {"stats": {...}, "numerics_class", "wall_seconds"}.
 //
 // Replay (--replay): one transformer block on given inputs, each request alone:
 //   {"layer": 3, "kv": PLAN, "rows": n, "prompt_rows": p, "hidden": FILE, "out": PREFIX,

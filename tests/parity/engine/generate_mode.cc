@@ -7,7 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/common/status_macros.h"
+#include "services/engine/batch/batch_engine.h"
+#include "services/engine/cpu/cpu_model.h"
 #include "tests/parity/engine/dump_modes.h"
+#include "tests/parity/engine/row_watcher.h"
 
 namespace plumbline::parity {
 namespace {
@@ -74,14 +77,45 @@ json ToJson(const EngineStats& stats) {
           {"other_seconds", stats.other_seconds}};
 }
 
-absl::Status SubmitAll(std::istream& in, Engine* engine,
-                       std::map<uint64_t, std::string>* captures) {
+// CreateCpuEngine's engine with the watcher round its forward pass.
+struct WatchedEngine {
+  std::unique_ptr<Engine> engine;
+  RowWatcher* watcher;  // owned by the engine
+};
+
+template <typename T>
+absl::StatusOr<WatchedEngine> CreateWatched(const EngineOptions& options) {
+  PLUMB_ASSIGN_OR_RETURN(auto forward, CreateCpuForward<T>(options));
+  auto watcher = std::make_unique<RowWatcher>(std::move(forward));
+  RowWatcher* watching = watcher.get();
+  SchedulerOptions scheduler;
+  scheduler.max_running = options.max_running;
+  scheduler.kv_pool_bytes = options.kv_pool_bytes;
+  return WatchedEngine{CreateBatchEngine(std::move(watcher), scheduler), watching};
+}
+
+// Where a request's float files go; empty = nowhere.
+struct Outputs {
+  std::string captures, rows;
+};
+
+absl::Status WriteRows(const LogitRows& rows, const std::string& prefix) {
+  for (const auto& [step, row] : rows) {
+    PLUMB_RETURN_IF_ERROR(WriteFloats(absl::StrCat(prefix, ".S", step), row));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SubmitAll(std::istream& in, const WatchedEngine& watched,
+                       std::map<uint64_t, Outputs>* outputs) {
   for (std::string text; std::getline(in, text);) {
     if (text.empty()) continue;
     const json line = json::parse(text);
-    PLUMB_ASSIGN_OR_RETURN(SequenceRequest request, ToRequest(line, engine->shape()));
-    (*captures)[request.id] = line.value("capture_out", std::string());
-    PLUMB_RETURN_IF_ERROR(engine->Submit(std::move(request)));
+    PLUMB_ASSIGN_OR_RETURN(SequenceRequest request, ToRequest(line, watched.engine->shape()));
+    (*outputs)[request.id] = {line.value("capture_out", std::string()),
+                              line.value("rows_out", std::string())};
+    watched.watcher->Watch(request.id, line.value("rows", std::set<int64_t>{}));
+    PLUMB_RETURN_IF_ERROR(watched.engine->Submit(std::move(request)));
   }
   return absl::OkStatus();
 }
@@ -89,14 +123,19 @@ absl::Status SubmitAll(std::istream& in, Engine* engine,
 }  // namespace
 
 absl::Status Generate(const EngineOptions& options, std::istream& in, std::ostream& out) try {
-  PLUMB_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine, CreateCpuEngine(options));
-  std::map<uint64_t, std::string> captures;
-  PLUMB_RETURN_IF_ERROR(SubmitAll(in, engine.get(), &captures));
+  PLUMB_ASSIGN_OR_RETURN(const WatchedEngine watched, options.dtype == ComputeDtype::kF32
+                                                          ? CreateWatched<float>(options)
+                                                          : CreateWatched<Bf16>(options));
+  Engine* engine = watched.engine.get();
+  std::map<uint64_t, Outputs> outputs;
+  PLUMB_RETURN_IF_ERROR(SubmitAll(in, watched, &outputs));
   const auto start = std::chrono::steady_clock::now();
   while (engine->active() > 0) {
     PLUMB_ASSIGN_OR_RETURN(const std::vector<SequenceResult> finished, engine->Step());
     for (const SequenceResult& result : finished) {
-      PLUMB_RETURN_IF_ERROR(WriteCaptures(result, captures.at(result.id)));
+      PLUMB_RETURN_IF_ERROR(WriteCaptures(result, outputs.at(result.id).captures));
+      PLUMB_RETURN_IF_ERROR(
+          WriteRows(watched.watcher->Take(result.id), outputs.at(result.id).rows));
       out << ToJson(result).dump() << "\n";
     }
   }

@@ -16,8 +16,8 @@ Every prompt has a system text of its own. With one system text for all, its fir
 keys and values in every prompt, and one code near a boundary there moves all answers together: the
 agreement of N prompts would be the luck of one. --shared-system shows it.
 
-Plans with windows get prompts of 100 to 250 tokens, else they would quantize nothing. Teeth: an oracle
-with a planted mistake must miss the bar.
+Plans with windows get prompts of 100 to 250 tokens, else they would quantize nothing: under no plan may
+the engine have quantized nothing. Teeth: an oracle with any of the planted mistakes must miss the bar.
 """
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ MARGIN = 0.10
 TEETH_PLANS = {"zero_off_by_one": "*:int4.asym.token", "v_unquantized": "*:int4.asym.token",
                "post_instead_of_pre": "*:int4.asym.token", "scale_over_one_head": "*:int4.asym.token",
                "prompt_per_chunk": "*:int3.sym.tensor"}
-QUICK_TEETH = ("v_unquantized", "scale_over_one_head")
 
 
 def leading(a, b):
@@ -86,10 +85,10 @@ class Oracle:
 
 
 def report(plan, to_engine, to_itself, share, seconds):
-    ok = to_engine[0] >= to_itself[0] - MARGIN
+    ok = to_engine[0] >= to_itself[0] - MARGIN and share > 0
     print(f"{'ok  ' if ok else 'FAIL'} {plan}: engine-oracle {to_engine[0]:.1%} (equal answers "
           f"{to_engine[1]:.0%}), oracle-halves {to_itself[0]:.1%} ({to_itself[1]:.0%}); "
-          f"{share:.0%} of K and V quantized; {seconds:.0f} s", flush=True)
+          f"{share:.1%} of K and V quantized; {seconds:.0f} s", flush=True)
     return ok
 
 
@@ -99,13 +98,14 @@ def teeth(oracle, mutations, engine, bars, prompts_of):
         plan = TEETH_PLANS[mutation]
         if plan not in bars:
             continue
+        begin = time.time()
         bent = oracle.answers(prompts_of(plan), plan, mutation=mutation)
         reached = agreement(engine[plan][0], bent)[0]
         bar = bars[plan] - MARGIN
         noticed = reached < bar
         ok &= noticed
         print(f"{'ok  ' if noticed else 'FAIL'} teeth {mutation} ({plan}): {reached:.1%}, "
-              f"bar {bar:.1%}", flush=True)
+              f"bar {bar:.1%}; {time.time() - begin:.0f} s", flush=True)
     return ok
 
 
@@ -121,7 +121,7 @@ def arguments():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shared-system", action="store_true",
                         help="the chat format's own system text in every prompt")
-    parser.add_argument("--full", action="store_true", help="63 prompts x 64 tokens, every mistake")
+    parser.add_argument("--full", action="store_true", help="63 prompts x 64 tokens")
     args = parser.parse_args()
     if args.full:
         args.prompts, args.window_prompts, args.new = 63, 63, 64
@@ -152,7 +152,7 @@ def main():
         to_engine = agreement(engine[plan][0], answers)
         bars[plan] = to_itself[0]
         ok &= report(plan, to_engine, to_itself, engine[plan][1], time.time() - begin)
-    ok &= teeth(oracle, MUTATIONS if args.full else QUICK_TEETH, engine, bars, prompts_of)
+    ok &= teeth(oracle, MUTATIONS, engine, bars, prompts_of)
     print(f"{time.time() - start:.0f} s in all, {time.process_time():.0f} s of this process's CPU")
     return 0 if ok else 1
 

@@ -2,7 +2,8 @@
 
     compare_quantizers.py QUANTIZE_DUMP [--bulk-tokens N] [--format TEXT ...]
 
-Ends with the twins: oracles with one planted mistake each, all of which must be noticed.
+Each format is compared on at least a million elements. Ends with the twins: oracles with one planted
+mistake each, all of which must be noticed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 import cases
 from oracle import Oracle, Stored
 
+ELEMENTS_A_FORMAT = 1_000_000
 # (planted mistake, formats on which it must show)
 TWINS = (
     ("zero_off_by_one", ("int4.asym.token", "int8.asym.tensor")),
@@ -170,12 +172,16 @@ def main():
     torch.set_num_threads(1)
     formats = args.format or [*cases.grid_formats(), *cases.option_formats()]
     started = time.monotonic()
-    elements, differences = 0, []
+    elements, differences, short = 0, [], 0
     with tempfile.TemporaryDirectory(dir=ramdisk()) as folder:
         for seed, text in enumerate(formats):
             count, found = compare_format(args.dump, text, seed, args.bulk_tokens, folder)
             elements += count
             differences += found
+            if count < ELEMENTS_A_FORMAT:
+                short += 1
+                print(f"TOO FEW {text}: {count} elements, {ELEMENTS_A_FORMAT} are wanted; raise "
+                      "--bulk-tokens", flush=True)
             if found:
                 print(f"DIFFERENT {found[0]} (+ {len(found) - 1} more)", flush=True)
         missed = [] if args.format else check_twins(args.dump, folder)
@@ -184,7 +190,7 @@ def main():
     print(f"{len(formats)} formats, {elements / 1e6:.1f} M elements (fp32 and bf16): "
           f"{len(differences)} differences; {len(TWINS)} planted mistakes, {len(missed)} unnoticed; "
           f"{time.monotonic() - started:.0f} s")
-    return 1 if differences or missed else 0
+    return 1 if differences or missed or short else 0
 
 
 def ramdisk():

@@ -4,6 +4,7 @@ import csv
 import json
 import random
 
+BENCHMARK_PROMPTS = 1894
 LOOK_ALIKES = [
     "<|im_start|>",
     "<|im_end|>",
@@ -75,8 +76,8 @@ WORDS = [
 
 
 def benchmark_prompts(folder):
-    """The 1,894 prompts of the five public sets, or None where they are not present."""
-    if not (folder / "advbench.csv").exists():
+    """The prompts of the public sets, or None where the folder is not present."""
+    if not folder.is_dir():
         return None
     prompts = [
         row["goal"]

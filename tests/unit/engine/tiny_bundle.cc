@@ -105,8 +105,8 @@ TinyBundle::TinyBundle(const TinyModel& model, std::function<void(Weights&)> edi
   Weights weights = Generator(model).All();
   if (edit) edit(weights);
   Write("config.json", ConfigJson(model));
-  Write("tokenizer.json", "{}");
-  Write("chat_format.json", "{}");
+  Write("tokenizer.json", model.tokenizer);
+  if (model.chat_format) Write("chat_format.json", "{}");
   Write("model.safetensors", Safetensors(weights));
   std::string listed, digests;
   for (const auto& [name, file] : files_) {

@@ -18,6 +18,8 @@ struct TinyModel {
   bool llama3_rope = false;
   int max_context = 512;
   unsigned seed = 1;
+  std::string tokenizer = "{}";  // tokenizer.json; the engine reads none
+  bool chat_format = true;       // without one a catalog takes raw prompts
 };
 
 class TinyBundle {

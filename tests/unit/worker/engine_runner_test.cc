@@ -104,6 +104,28 @@ TEST_F(EngineRunnerTest, RefusedRequestFailsAloneAndLeavesNothingActive) {
   while (runner_.active() != 0) std::this_thread::yield();
 }
 
+TEST_F(EngineRunnerTest, StopAnswersEverySequenceAndLeavesNoneForLater) {
+  state_.finish = false;
+  std::vector<absl::Status> answers;  // by the runner's thread, read once Stop has returned
+  const auto submit = [&] {
+    runner_.Submit(Entry("m1"), Request(), [&answers](absl::StatusOr<SequenceResult> result) {
+      answers.push_back(result.status());
+    });
+  };
+  for (int i = 0; i < 3; ++i) submit();
+  while (state_.made == 0) std::this_thread::yield();
+  runner_.Stop();
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_EQ(runner_.active(), 0);
+  EXPECT_THAT(Run("m1"), StatusIs(absl::StatusCode::kCancelled, HasSubstr("shuts down")));
+  submit();
+  runner_.Stop();
+  EXPECT_EQ(answers.size(), 4u);
+  for (const absl::Status& status : answers) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kCancelled, HasSubstr("shuts down")));
+  }
+}
+
 TEST_F(EngineRunnerTest, EveryStepsOwnCountsAreObserved) {
   std::promise<EngineStats> observed;
   EngineRunner runner(
