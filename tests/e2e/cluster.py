@@ -140,11 +140,18 @@ class Cluster:
             return None
         return await_true(look, 30, f"a process of {service}")
 
-    def kill(self, service):
+    def ports(self, service):
+        """{"grpc": "PORT", "metrics": "PORT"}, as the service wrote them down."""
+        with open(f"{self.data}/run/{service}.ports") as file:
+            return dict(line.split() for line in file)
+
+    def kill(self, service, then=lambda: None):
+        """What `then` gives right after the kill, once the service is there again."""
         pid = self.pid(service)
         os.kill(pid, signal.SIGKILL)
+        got = then()
         await_true(lambda: self.pid(service) != pid, 30, f"{service} started again")
-        return pid
+        return got
 
     @contextlib.contextmanager
     def stopped(self, service):
