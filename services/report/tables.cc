@@ -235,6 +235,18 @@ Table PromptTable(const v1::Report& report) {
   return table;
 }
 
+// Empty where no list of trained-on prompts took part.
+std::string TrainedOnText(const v1::Report& report) {
+  if (report.study().include_trained_on()) return "take part, as was asked for";
+  if (report.study().exclude_prompt_sha256().empty()) return "";
+  uint64_t excluded = 0;
+  for (const v1::PromptSetSummary& set : report.provenance().prompt_sets()) {
+    excluded += set.excluded();
+  }
+  return absl::StrCat(excluded, " left out; the list names ",
+                      report.study().exclude_prompt_sha256_size(), " texts");
+}
+
 Table ProvenanceTable(const v1::Report& report) {
   const v1::Provenance& p = report.provenance();
   Table table{"provenance", "Study, model and run", {"what", "value"}, {}};
@@ -260,6 +272,7 @@ Table ProvenanceTable(const v1::Report& report) {
   add("special tokens in prompts",
       study.decoding().parse_special() ? "become special tokens" : "stay text");
   add("system prompt", study.system_prompt().empty() ? "the model's own default" : "given");
+  add("prompts that the model was trained on", TrainedOnText(report));
   add("judge", absl::StrCat(p.judge(), " ", p.judge_version()));
   add("policy", p.policy_version());
   add("study digest", p.study_digest());
