@@ -27,7 +27,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kSequencesPerCall = 1024;
-constexpr absl::Duration kConnectPatience = absl::Seconds(60);
+constexpr absl::Duration kConnectPatience = absl::Seconds(10);
+constexpr absl::Duration kLocalConnectPatience = absl::Seconds(60);
 // A worker queues so many sequences for each one it runs at once.
 constexpr size_t kQueuedPerRunning = 16;
 
@@ -193,10 +194,10 @@ absl::Status Generate(const GenerateFlags& flags) {
     endpoint.set_address(worker->address());
   }
   PLUMB_ASSIGN_OR_RETURN(auto client, RpcClient<v1::Generation>::Create(endpoint));
-  // The local worker serves already; on a busy machine the first handshake may still take its time.
-  if (worker != nullptr) {
-    client->channel().WaitForConnected(absl::ToChronoTime(absl::Now() + kConnectPatience));
-  }
+  // On a busy machine the first handshake may take its time or fail. The local worker serves
+  // already.
+  const absl::Duration patience = worker != nullptr ? kLocalConnectPatience : kConnectPatience;
+  client->channel().WaitForConnected(absl::ToChronoTime(absl::Now() + patience));
   fprintf(stderr, "%d prompts x %d plans; special-token look-alikes in prompts %s\n",
           static_cast<int>(set.prompts.size()), static_cast<int>(plans.size()),
           flags.parse_special ? "become special tokens" : "stay text");

@@ -3,6 +3,7 @@
 Whatever is started here is ended here, by its own pid, however the test goes.
 """
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -174,6 +175,18 @@ class Cluster:
     def canonical(self, experiment):
         return run("report", experiment, "--canonical", "--out", "-", "--coordinator",
                    self.address).stdout.encode()
+
+
+def study(cluster, kind, *words, model="tiny-chat", out=None):
+    """(experiment id, process) of a study that ran to its end on a cluster."""
+    done = run(kind, "--coordinator", cluster.address, "--model", model, "--max-new-tokens", 8,
+               "--out", out or os.path.join(cluster.data, "reports"), *words)
+    return re.search(r"^experiment (\S+)", done.stderr, re.MULTILINE).group(1), done
+
+
+def report_of(cluster, experiment):
+    return json.loads(run("report", experiment, "--format", "json", "--out", "-", "--coordinator",
+                          cluster.address).stdout)
 
 
 @contextlib.contextmanager

@@ -1,46 +1,20 @@
 """The commands round a study, each once to its end: what they print and how they exit.
 
 One small study is judged at three limits, its plans are exported to every engine (transformers' text is run
-by transformers), another is cancelled and resumed. Prompts that a model was trained on take no part.
+by transformers), another is cancelled and resumed.
 """
-import csv
-import hashlib
-import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
-from cluster import ROOT, Cluster, await_true, end, run, say, workplace
-from tiny_bundle import make_tiny_model
+from cluster import ROOT, Cluster, await_true, end, report_of, run, say, study, workplace
 
 # Condition -> plan: one that each engine can express, and the one to be judged.
 TARGET = "int4.asym.token"
 ENGINE_PLANS = {"vllm": "fp8_e4m3.post", "llamacpp": "int8.sym.group32.post.s16",
                 "transformers": "int4.affine.group32.post.exact.sb16"}
 Z = 1.959963984540054  # of 95%
-BENCHMARKS = os.path.join(os.path.dirname(ROOT), "shared", "benchmarks")
-TRAINED_ON = os.path.join(ROOT, "models", "testbed", "trained_on.sha256")
-
-
-def study(cluster, kind, *words, model="tiny-chat", out=None):
-    """(experiment id, process) of a study that ran to its end."""
-    done = run(kind, "--coordinator", cluster.address, "--model", model, "--max-new-tokens", 8,
-               "--out", out or os.path.join(cluster.data, "reports"), *words)
-    return re.search(r"^experiment (\S+)", done.stderr, re.MULTILINE).group(1), done
-
-
-def report_of(cluster, experiment):
-    return json.loads(run("report", experiment, "--format", "json", "--out", "-", "--coordinator",
-                          cluster.address).stdout)
-
-
-def provenance(cluster, experiment, folder):
-    out = os.path.join(folder, "csv-" + experiment)
-    run("report", experiment, "--format", "csv", "--out", out + "/", "--coordinator", cluster.address)
-    with open(os.path.join(out, "provenance.csv"), newline="") as file:
-        return dict(row[:2] for row in csv.reader(file))
 
 
 def wilson(flips, prompts):
@@ -129,10 +103,14 @@ def check_export(cluster, experiment):
     say(f"export: transformers makes the cache: {fed.stdout.strip()}")
 
 
-def check_mitigate(cluster):
+def check_mitigate(cluster, folder):
     """The better plan is recommended where the limit allows it, and is the one to be exported."""
     good, weak = "*:int8.asym.token", f"*:{TARGET},1:fp"
-    experiment, _ = study(cluster, "mitigate", "--kv", good, "--kv", weak, "--target", TARGET, "--flip-limit", 0.3)
+    text = os.path.join(folder, "utility.txt")
+    with open(os.path.join(ROOT, "data", "text", "utility.txt")) as whole, open(text, "w") as some:
+        some.write(whole.read(4000))  # the tiny model has a token a character
+    experiment, _ = study(cluster, "mitigate", "--kv", good, "--kv", weak, "--target", TARGET, "--flip-limit", 0.3,
+                          "--utility-text", text)
     report = report_of(cluster, experiment)
     plans = {plan["plan"]: plan for plan in report["plans"]}
     assert set(plans) == {good, weak} and all(int(plan["validation"]["cells"]) > 0 for plan in plans.values())
@@ -178,83 +156,6 @@ def check_resume(cluster):
     say(f"resume: cancelled at {before} of {len(results)} cells, then ran to the end")
 
 
-def text_hash(text):
-    """By definition (services/prompts/prompt_set.h)."""
-    lowered = "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
-    return hashlib.sha256(re.sub(r"[ \t\n\v\f\r]+", " ", lowered).strip(" ").encode()).hexdigest()
-
-
-def bundle_trained_on(folder, name, hashes):
-    """The tiny model with a list: the same weights, the same digest."""
-    bundle = shutil.copytree(os.path.join(folder, "models", "tiny"), os.path.join(folder, name))
-    with open(os.path.join(bundle, "trained_on.sha256"), "w") as file:
-        file.write("".join(f"{line}\n" for line in sorted(hashes)))
-    make_tiny_model.write_manifest(bundle, "tiny-chat")
-    return bundle
-
-
-def prompts_used(cluster, experiment):
-    rows = run("results", experiment, "--coordinator", cluster.address).stdout.splitlines()
-    return {json.loads(line)["prompt_id"] for line in rows}
-
-
-def check_trained_on(cluster, folder):
-    texts = {f"t{i}": f"Tell me  of Kite {i}." for i in range(20)}
-    prompts = os.path.join(folder, "kites.jsonl")
-    with open(prompts, "w") as file:
-        file.write("".join(json.dumps({"id": i, "prompt": t}) + "\n" for i, t in texts.items()))
-    seen = {f"t{i}" for i in range(0, 20, 3)}
-    # Case and blanks do not make another prompt; strangers in the list do no harm.
-    bundle = bundle_trained_on(folder, "trained", [text_hash(texts[i].upper()) for i in seen] + ["0" * 64])
-    assert "trained_on.sha256" in run("models", "show", bundle, "--verify").stdout
-    words = ["custom", "--kv", "*:fp", "--prompts", prompts]
-    experiment, done = study(cluster, *words, model=bundle)
-    assert f"{len(seen)} of 20 prompts are left out" in done.stderr, done.stderr
-    assert prompts_used(cluster, experiment) == set(texts) - seen
-    report = report_of(cluster, experiment)
-    assert [int(s["excluded"]) for s in report["provenance"]["prompt_sets"]] == [len(seen)]
-    says = "prompts that the model was trained on"
-    told = provenance(cluster, experiment, folder)
-    assert told[says] == f"{len(seen)} left out; the list names {len(seen) + 1} texts", told
-    assert told["special tokens in prompts"] == "stay text"
-
-    whole, done = study(cluster, *words, "--include-trained-on", "--parse-special", model=bundle)
-    assert f"{len(seen)} of 20 prompts take part although" in done.stderr, done.stderr
-    assert prompts_used(cluster, whole) == set(texts)
-    told = provenance(cluster, whole, folder)
-    assert told[says] == "take part, as was asked for", told
-    assert told["special tokens in prompts"] == "become special tokens"
-
-    _, done = study(cluster, *words)
-    assert "give the folder as --model" in done.stderr, "of a name's list nothing is known here"
-    with open(os.path.join(bundle, "trained_on.sha256"), "r+") as file:
-        file.write("1")
-    spoilt = run("custom", "--coordinator", cluster.address, "--model", bundle, *words[1:], check=False)
-    assert spoilt.returncode == 1 and "SHA-256" in spoilt.stderr, spoilt.stderr
-    say(f"trained on: {len(seen)} of 20 prompts left out, all of them with --include-trained-on")
-
-
-def check_test_model_list(cluster, folder):
-    """The test model's own list against the published prompts, half of which it was trained on."""
-    source = os.path.join(BENCHMARKS, "advbench.csv")
-    if not os.path.exists(source):
-        say(f"SKIPPED: no {source}, which the test model was trained on: scripts/prompts/fetch_public.py")
-        return
-    with open(TRAINED_ON) as file:
-        listed = {line.strip() for line in file if not line.startswith("#")}
-    bundle = bundle_trained_on(folder, "as-testbed", listed)
-    with open(source, newline="") as file:
-        goals = [row["goal"] for row in csv.DictReader(file)]
-    kept = [goal for goal in goals if text_hash(goal) not in listed]
-    assert 250 <= len(kept) <= 270, len(kept)
-    experiment, done = study(cluster, "custom", "--kv", "*:fp", "--prompts", source, model=bundle)
-    assert f"{len(goals) - len(kept)} of {len(goals)} prompts are left out" in done.stderr, done.stderr
-    rows = run("results", experiment, "--show-texts", "--coordinator", cluster.address).stdout.splitlines()
-    asked = [json.loads(line)["spec"]["turns"][-1]["text"] for line in rows]
-    assert sorted(asked) == sorted(kept) and not {text_hash(text) for text in asked} & listed
-    say(f"trained on: {len(kept)} of {len(goals)} AdvBench prompts are in the test model's study, none of its list")
-
-
 def main():
     with workplace() as folder:
         cluster = Cluster(os.path.join(folder, "data"), os.path.join(folder, "models"))
@@ -264,11 +165,9 @@ def main():
             check_gate(cluster, experiment)
             check_cannot_say(cluster)
             check_export(cluster, experiment)
-            check_mitigate(cluster)
+            check_mitigate(cluster, folder)
             check_canary(cluster)
             check_resume(cluster)
-            check_trained_on(cluster, folder)
-            check_test_model_list(cluster, folder)
         finally:
             end(cluster.process)
 
