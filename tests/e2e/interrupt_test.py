@@ -23,7 +23,9 @@ def check_wrong_model(folder):
         asked = time.monotonic()
         study = Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta")
         try:
-            await_true(lambda: "To end it: plumb cancel" in study.output(), 10, "word of what it waits for")
+            # The cluster is up a moment before its worker has told the coordinator of its models.
+            await_true(lambda: "To end it: plumb cancel" in study.output() and
+                       "offer tiny-chat (" in study.output(), 20, "word of what it waits for")
             seconds = time.monotonic() - asked
             study.process.send_signal(signal.SIGINT)
             code = study.process.wait(20)
@@ -59,9 +61,10 @@ def main():
     with workplace() as folder:
         check_wrong_model(folder)
         data = os.path.join(folder, "data")
-        study = Study("custom", "--model", os.path.join(folder, "models", "tiny"), "--data", data,
-                      "--kv", "*:fp", "--kv", "*:int4.asym.token", "--kv", "*:int3.sym.tensor",
-                      "--max-new-tokens", "24", "--full-answers", "--workers", "2")
+        # More cells than two workers hold at once, so that some are done long before the last.
+        plans = [word for bits in (8, 6, 5, 4, 3, 2) for word in ("--kv", f"*:int{bits}.asym.token")]
+        study = Study("custom", "--model", os.path.join(folder, "models", "tiny"), "--data", data, *plans,
+                      "--max-new-tokens", "24", "--full-answers", "--workers", "2", "--threads", "1")
         try:
             experiment = study.id()
             await_true(lambda: re.search(r"\b[1-9]\d*/\d+ cells", study.output()), 120, "first cells")
