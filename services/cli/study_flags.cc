@@ -118,13 +118,13 @@ absl::StatusOr<v1::Study> StudyFlags::Build() const {
   PLUMB_ASSIGN_OR_RETURN(ResolvedPrompts resolved,
                          ResolvePrompts(names, session.data_dir, !session.coordinator.empty()));
   for (v1::PromptSetRef& set : resolved.sets) *study.add_prompt_sets() = std::move(set);
-  PLUMB_ASSIGN_OR_RETURN(const TrainedOn trained_on, ReadTrainedOn(model));
+  PLUMB_ASSIGN_OR_RETURN(const TextHashes trained_on, ReadTrainedOn(model));
   const std::string note = TrainedOnNote(trained_on, include_trained_on, resolved.text_hashes);
   if (!note.empty()) fprintf(stderr, "%s\n", note.c_str());
   study.set_include_trained_on(include_trained_on);
   std::set<std::string> excluded;
   if (!include_trained_on) {
-    excluded.insert(trained_on.text_hashes.begin(), trained_on.text_hashes.end());
+    excluded.insert(trained_on.begin(), trained_on.end());
   }
   for (const std::string& file : exclude_files) {
     PLUMB_ASSIGN_OR_RETURN(const auto hashes, LoadTextHashList(file));

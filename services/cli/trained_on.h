@@ -10,17 +10,16 @@
 
 namespace plumbline {
 
-struct TrainedOn {
-  bool is_bundle = false;  // false: a model's name, whose list lies with the bundle alone
-  absl::flat_hash_set<std::string> text_hashes;  // empty: the bundle has no list
-};
+using TextHashes = absl::flat_hash_set<std::string>;
 
-// `model` as --model gives it. DataLoss: the list is not the one that the manifest names.
-absl::StatusOr<TrainedOn> ReadTrainedOn(const std::string& model);
+// `model` as --model gives it. Empty: the bundle has no list, or `model` is a name, whose list the
+// coordinator asks for where there is one. DataLoss: the list is not the one that the manifest
+// names.
+absl::StatusOr<TextHashes> ReadTrainedOn(const std::string& model);
 
 // What the user is told: how many of the prompts with these text hashes (services/prompts:
 // TextHash) are left out, or take part with `include`. Empty where there is nothing to tell.
-std::string TrainedOnNote(const TrainedOn& trained_on, bool include,
+std::string TrainedOnNote(const TextHashes& trained_on, bool include,
                           const std::vector<std::string>& prompt_hashes);
 
 }  // namespace plumbline

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 
+import tiny_bundle
 from cluster import ROOT, Cluster, end, report_of, run, say, study, workplace
 from tiny_bundle import make_tiny_model
 
@@ -33,9 +34,13 @@ def text_hash(text):
 def bundle_trained_on(folder, name, hashes):
     """The tiny model with a list: the same weights, the same digest."""
     bundle = shutil.copytree(os.path.join(folder, "models", "tiny"), os.path.join(folder, name))
+    return add_list(bundle, "tiny-chat", hashes)
+
+
+def add_list(bundle, model, hashes):
     with open(os.path.join(bundle, "trained_on.sha256"), "w") as file:
         file.write("".join(f"{line}\n" for line in sorted(hashes)))
-    make_tiny_model.write_manifest(bundle, "tiny-chat")
+    make_tiny_model.write_manifest(bundle, model)
     return bundle
 
 
@@ -71,13 +76,25 @@ def check_trained_on(cluster, folder):
     assert told[says] == "take part, as was asked for", told
     assert told["special tokens in prompts"] == "become special tokens"
 
-    _, done = study(cluster, *words)
-    assert "give the folder as --model" in done.stderr, "of a name's list nothing is known here"
     with open(os.path.join(bundle, "trained_on.sha256"), "r+") as file:
         file.write("1")
     spoilt = run("custom", "--coordinator", cluster.address, "--model", bundle, *words[1:], check=False)
     assert spoilt.returncode == 1 and "SHA-256" in spoilt.stderr, spoilt.stderr
     say(f"trained on: {len(seen)} of 20 prompts left out, all of them with --include-trained-on")
+
+
+def check_by_name(cluster, listed):
+    """A coordinator has no bundle: it wants the list, or a word that none is wanted."""
+    words = ["custom", "--coordinator", cluster.address, "--model", "tiny-listed", "--kv", "*:fp", "--max-prompts", 9,
+             "--max-new-tokens", 2, "--out", f"{cluster.data}/by-name"]
+    refused = run(*words, check=False)
+    assert refused.returncode == 2 and "--exclude" in refused.stderr and "tiny-listed" in refused.stderr, refused.stderr
+    assert cluster.count("experiments") == 0
+    for more in (["--exclude", os.path.join(listed, "trained_on.sha256")], ["--include-trained-on"]):
+        run(*words, *more)
+    words[words.index("tiny-listed")] = listed
+    assert "0 of" in run(*words).stderr
+    say("trained on: by name alone a coordinator refuses a model that has a list")
 
 
 def check_test_model_list(cluster, folder):
@@ -105,8 +122,11 @@ def check_test_model_list(cluster, folder):
 
 def main():
     with workplace() as folder:
+        listed = tiny_bundle.make(os.path.join(folder, "models", "listed"), seed=6)
+        add_list(listed, "tiny-listed", ["0" * 64])
         cluster = Cluster(os.path.join(folder, "data"), os.path.join(folder, "models"))
         try:
+            check_by_name(cluster, listed)
             check_trained_on(cluster, folder)
             check_test_model_list(cluster, folder)
         finally:
