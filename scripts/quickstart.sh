@@ -15,6 +15,5 @@ say "diagnosing the test model under int4.asym.token"
 # fp32 gives every x86-64 machine the same answers. 36 tokens hold this model's refusals, which are decided after
 # six or seven; longer answers cost minutes here.
 "$PLUMB_BUILD/bin/plumb" diagnose --model "$PLUMB_DATA/models/testbed" \
-  --exclude "$PLUMB_ROOT/models/testbed/trained_on.sha256" --max-new-tokens 36 \
-  --target int4.asym.token --data "$PLUMB_DATA/quickstart" --name quickstart
+  --max-new-tokens 36 --target int4.asym.token --data "$PLUMB_DATA/quickstart" --name quickstart
 say "done. Again, with the results that are there: the same command. Next: README.md, \"Your own model\""

@@ -264,7 +264,12 @@ def embed(model, shape_name, out, dtype):
         tensors=made,
         chat_template=None,
     )
-    return bundle.write_bundle(out, source, made, texts["chat_format.json"], "keep", force=True)
+    # It answers as the small one does, so what that was trained on is no prompt for it either.
+    listed = os.path.join(model, bundle.TRAINED_ON)
+    trained_on = bundle.read_trained_on(listed) if os.path.exists(listed) else None
+    return bundle.write_bundle(
+        out, source, made, texts["chat_format.json"], "keep", force=True, trained_on=trained_on
+    )
 
 
 def main():

@@ -28,7 +28,7 @@ ALLOWED = {
     "pcr": {"common", "rpc", "stats", "quant", "proto"},
     "coordinator": {"common", "rpc", "cells", "quant", "stats", "pcr", "prompts", "store", "report", "judge", "proto"},
     "worker": {"common", "rpc", "quant", "engine", "judge", "proto"},
-    "cli": {"common", "rpc", "prompts", "engine", "proto"},
+    "cli": {"common", "rpc", "prompts", "engine", "judge", "proto"},
 }
 # Files that may see torch; protobuf and gRPC may be seen by none of them (torch ships its own protobuf headers).
 TORCH_FOLDER = "tests/kernels/torch/"

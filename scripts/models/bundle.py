@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -14,10 +15,29 @@ from tensors import DTYPE_BYTES, Tensor, from_float32, to_float32, write_safeten
 FORMAT = "plumbline-bundle/1"
 MAX_SHARD_BYTES = 4 << 30
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+TRAINED_ON = "trained_on.sha256"
 CONFIG_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-def write_bundle(out, source, tensors, chat, dtype, force):
+def read_trained_on(path):
+    """The text hashes that a file lists, one a line; blank lines and '#' comments are skipped."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = [line.strip() for line in file]
+    hashes = set()
+    for number, line in enumerate(lines, 1):
+        if not line or line.startswith("#"):
+            continue
+        if not re.fullmatch("[0-9a-f]{64}", line):
+            raise ImportRefused(
+                f"{path}:{number}: expected a SHA-256 as 64 lower-case hexadecimal characters"
+            )
+        hashes.add(line)
+    if not hashes:
+        raise ImportRefused(f"{path} lists no hash: leave --trained-on out, or name another file")
+    return sorted(hashes)
+
+
+def write_bundle(out, source, tensors, chat, dtype, force, trained_on=None):
     """Returns the manifest. Nothing is left behind when it fails; an old bundle is replaced at the end."""
     out = os.path.abspath(out)
     if os.path.lexists(out) and not force:
@@ -35,7 +55,7 @@ def write_bundle(out, source, tensors, chat, dtype, force):
         work = tempfile.mkdtemp(prefix=f".{os.path.basename(out)}.", dir=parent)
         os.chmod(work, 0o755)
         _write_weights(work, tensors)
-        manifest = _write_texts(work, source, tensors, chat)
+        manifest = _write_texts(work, source, tensors, chat, trained_on)
         _swap(work, out)
         return manifest
     except OSError as error:
@@ -106,7 +126,7 @@ def _write_weights(work, tensors):
     )
 
 
-def _write_texts(work, source, tensors, chat):
+def _write_texts(work, source, tensors, chat, trained_on):
     config = dict(source.config)
     widest = max(
         (tensor.dtype for tensor in tensors.values()), key=lambda name: (DTYPE_BYTES[name], name)
@@ -119,9 +139,14 @@ def _write_texts(work, source, tensors, chat):
     _write_json(os.path.join(work, "tokenizer.json"), source.tokenizer, indent=None)
     if chat is not None:
         _write_json(os.path.join(work, "chat_format.json"), chat)
+    if trained_on:
+        with open(os.path.join(work, TRAINED_ON), "w", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in trained_on))
     files = {name: _describe(os.path.join(work, name)) for name in sorted(os.listdir(work))}
     digest = hashlib.sha256(
-        "".join(f"{name}\n{entry['sha256']}\n" for name, entry in files.items()).encode()
+        "".join(
+            f"{name}\n{entry['sha256']}\n" for name, entry in files.items() if name != TRAINED_ON
+        ).encode()
     ).hexdigest()
     manifest = {
         "format": FORMAT,

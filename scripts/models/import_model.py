@@ -66,11 +66,17 @@ def parse_arguments(argv):
         action="store_true",
         help="ignore the chat template; the bundle then takes raw prompts only",
     )
+    parser.add_argument(
+        "--trained-on",
+        metavar="FILE",
+        help="text hashes, one a line, of prompts that the model was trained on: studies leave them out",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle at --out")
     return parser.parse_args(argv)
 
 
 def import_model(args):
+    trained_on = bundle.read_trained_on(args.trained_on) if args.trained_on else None
     progress(f"reading {args.source}")
     source, tensors = read_checked(args.source)
     progress(
@@ -84,7 +90,7 @@ def import_model(args):
     if args.name:
         source.name = args.name
     chat = compile_chat(source, args)
-    manifest = bundle.write_bundle(args.out, source, tensors, chat, args.dtype, args.force)
+    manifest = bundle.write_bundle(args.out, source, tensors, chat, args.dtype, args.force, trained_on)
     progress(f"wrote {args.out} (model_digest {manifest['model_digest'][:12]})")
     return {
         "status": "ok",
@@ -95,6 +101,7 @@ def import_model(args):
         "adapted": adapted,
         "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
         "chat": chat is not None,
+        "trained_on": len(trained_on or ()),
     }
 
 

@@ -1,16 +1,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "plumbline/v1/generation.grpc.pb.h"
 #include "services/cli/commands.h"
+#include "services/cli/forced_answers.h"
 #include "services/cli/local_worker.h"
 #include "services/cli/progress.h"
 #include "services/cli/prompt_sources.h"
@@ -18,6 +16,7 @@
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
+#include "services/judge/keyword_judge.h"
 #include "services/prompts/prompt_library.h"
 #include "services/rpc/client.h"
 #include "services/rpc/shutdown_signal.h"
@@ -28,7 +27,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kSequencesPerCall = 1024;
-constexpr absl::Duration kConnectPatience = absl::Seconds(60);
+constexpr absl::Duration kConnectPatience = absl::Seconds(10);
+constexpr absl::Duration kLocalConnectPatience = absl::Seconds(60);
 // A worker queues so many sequences for each one it runs at once.
 constexpr size_t kQueuedPerRunning = 16;
 
@@ -40,79 +40,8 @@ struct GenerateFlags {
   uint64_t seed = 0, jitter_seed = 0;
   double temperature = 0, top_p = 1;
   bool json = false, raw = false, logits = false, parse_special = false, paper_quirks = false;
-  bool ignore_eos = false;
+  bool ignore_eos = false, stop_on_verdict = false;
 };
-
-// {"id": ..., "token_ids": [...]} a line.
-absl::StatusOr<std::map<std::string, std::vector<int32_t>>> ReadForced(const std::string& path) {
-  std::map<std::string, std::vector<int32_t>> forced;
-  if (path.empty()) return forced;
-  std::ifstream file(path);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot open --force file ", path));
-  std::string line;
-  for (int number = 1; std::getline(file, line); ++number) {
-    if (line.empty()) continue;
-    const Json row = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    const char* id_key = row.is_object() && row.contains("prompt_id") ? "prompt_id" : "id";
-    if (!row.is_object() || !row.contains(id_key) || !row[id_key].is_string() ||
-        !row.contains("token_ids") || !row["token_ids"].is_array()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, ":", number, ": expected {\"id\": \"...\", \"token_ids\": [1, 2, ...]}"));
-    }
-    const std::string id = row[id_key].get<std::string>();
-    if (forced.contains(id)) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ":", number,
-                                                     ": a second answer for prompt '", id,
-                                                     "'; one each is fed under every --kv plan"));
-    }
-    std::vector<int32_t>& tokens = forced[id];
-    for (const Json& token : row["token_ids"]) {
-      if (!token.is_number_integer()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ":", number, ": token_ids holds something that is no integer"));
-      }
-      tokens.push_back(token.get<int32_t>());
-    }
-  }
-  return forced;
-}
-
-// "'a', 'b', 'c' and 4 more"
-std::string Some(const std::vector<std::string>& ids) {
-  constexpr size_t kShown = 3;
-  std::string text;
-  for (size_t i = 0; i < std::min(kShown, ids.size()); ++i) {
-    absl::StrAppend(&text, i == 0 ? "'" : ", '", ids[i], "'");
-  }
-  if (ids.size() > kShown) absl::StrAppend(&text, " and ", ids.size() - kShown, " more");
-  return text;
-}
-
-// Every prompt has one answer to feed, and every answer a prompt: a free answer among forced ones
-// would pass for one of them.
-absl::Status CheckForced(const std::map<std::string, std::vector<int32_t>>& forced,
-                         const PromptSet& set, const std::string& path) {
-  std::set<std::string> prompts;
-  std::vector<std::string> without_answer, without_prompt;
-  for (const Prompt& prompt : set.prompts) {
-    prompts.insert(prompt.id);
-    if (!forced.contains(prompt.id)) without_answer.push_back(prompt.id);
-  }
-  for (const auto& [id, unused] : forced) {
-    if (!prompts.contains(id)) without_prompt.push_back(id);
-  }
-  if (!without_prompt.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ": no prompt has the id ", Some(without_prompt), "; the ids here look like ",
-        Some({set.prompts.front().id}), " (`plumb generate --json` prints them as prompt_id)"));
-  }
-  if (!without_answer.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": no answer for prompt ", Some(without_answer),
-                     "; give one line for each of the ", set.prompts.size(), " prompts"));
-  }
-  return absl::OkStatus();
-}
 
 const char* FinishWord(v1::FinishReason reason) {
   switch (reason) {
@@ -127,14 +56,20 @@ const char* FinishWord(v1::FinishReason reason) {
   }
 }
 
-void PrintAnswer(const v1::GenerateResponse& response, const std::string& plan, bool as_json) {
+void PrintText(const v1::GenerateResponse& response, const std::string& plan) {
   const v1::CellResult& result = response.result();
-  if (!as_json) {
-    printf("== %s  %s  (%s)\n%s\n", response.prompt_id().c_str(), plan.c_str(),
-           FinishWord(result.finish_reason()), result.text().c_str());
-    fflush(stdout);
-    return;
+  printf("== %s  %s  (%s)\n%s\n", response.prompt_id().c_str(), plan.c_str(),
+         FinishWord(result.finish_reason()), result.text().c_str());
+  for (int i = 0; i < response.steps_size(); ++i) {
+    const v1::StepTrace& step = response.steps(i);
+    printf("step %d  top %d, then %d  gap %g  regret %g\n", i, step.top1(), step.top2(),
+           step.top1_logit() - step.top2_logit(), step.regret());
   }
+  if (!response.logit_digest().empty()) printf("logits %s\n", response.logit_digest().c_str());
+}
+
+void PrintJson(const v1::GenerateResponse& response, const std::string& plan) {
+  const v1::CellResult& result = response.result();
   Json row;
   row["prompt_id"] = response.prompt_id();
   row["kv"] = plan;
@@ -155,9 +90,13 @@ void PrintAnswer(const v1::GenerateResponse& response, const std::string& plan, 
                        {"regret", step.regret()}});
     }
     row["steps"] = steps;
-    row["logit_digest"] = response.logit_digest();
   }
+  if (!response.logit_digest().empty()) row["logit_digest"] = response.logit_digest();
   printf("%s\n", row.dump(-1, ' ', false, Json::error_handler_t::replace).c_str());
+}
+
+void PrintAnswer(const v1::GenerateResponse& response, const std::string& plan, bool as_json) {
+  as_json ? PrintJson(response, plan) : PrintText(response, plan);
   fflush(stdout);
 }
 
@@ -174,6 +113,10 @@ absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags,
   decoding->set_max_new_tokens(flags.max_new_tokens);
   decoding->set_raw(flags.raw);
   decoding->set_parse_special(flags.parse_special);
+  if (flags.stop_on_verdict) {
+    PLUMB_ASSIGN_OR_RETURN(const auto judge, KeywordJudge::Create({}));
+    decoding->set_stop_on_verdict(judge->version());
+  }
   decoding->mutable_sampling()->set_temperature(flags.temperature);
   decoding->mutable_sampling()->set_top_p(flags.top_p);
   decoding->mutable_sampling()->set_seed(flags.seed);
@@ -183,6 +126,25 @@ absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags,
   request.set_paper_quirks(flags.paper_quirks);
   request.set_ignore_eos(flags.ignore_eos);
   return request;
+}
+
+void AddPrompt(const GenerateFlags& flags, const Prompt& prompt, const ForcedAnswers& forced,
+               v1::GenerateRequest* request) {
+  v1::Prompt given = PromptToProto(prompt);
+  v1::Prompt* added = request->add_prompts();
+  *added = given;
+  if (!flags.system_prompt.empty() && given.turns(0).role() != v1::ROLE_SYSTEM) {
+    added->clear_turns();
+    v1::ChatTurn* system = added->add_turns();
+    system->set_role(v1::ROLE_SYSTEM);
+    system->set_text(flags.system_prompt);
+    added->mutable_turns()->MergeFrom(given.turns());
+  }
+  if (auto it = forced.find(prompt.id); it != forced.end()) {
+    v1::ForcedAnswer* answer = request->add_forced();
+    answer->set_prompt_id(prompt.id);
+    answer->mutable_token_ids()->Add(it->second.begin(), it->second.end());
+  }
 }
 
 absl::Status RunBatch(RpcClient<v1::Generation>& client, const v1::GenerateRequest& request,
@@ -209,6 +171,11 @@ absl::Status Generate(const GenerateFlags& flags) {
         "--dtype, --device and --threads are for the worker that this command starts; those of "
         "--worker are set where it runs: leave them out");
   }
+  if (flags.stop_on_verdict && !flags.force_file.empty()) {
+    return absl::InvalidArgumentError(
+        "--stop-on-verdict ends the model's own answers, and those of --force are fed whole: leave "
+        "one of them out");
+  }
   PLUMB_ASSIGN_OR_RETURN(const auto forced, ReadForced(flags.force_file));
   PLUMB_ASSIGN_OR_RETURN(const PromptSet set,
                          ResolvePromptSet(flags.prompts_file, PromptRoots("plumbline-data")));
@@ -227,10 +194,10 @@ absl::Status Generate(const GenerateFlags& flags) {
     endpoint.set_address(worker->address());
   }
   PLUMB_ASSIGN_OR_RETURN(auto client, RpcClient<v1::Generation>::Create(endpoint));
-  // The local worker serves already; on a busy machine the first handshake may still take its time.
-  if (worker != nullptr) {
-    client->channel().WaitForConnected(absl::ToChronoTime(absl::Now() + kConnectPatience));
-  }
+  // On a busy machine the first handshake may take its time or fail. The local worker serves
+  // already.
+  const absl::Duration patience = worker != nullptr ? kLocalConnectPatience : kConnectPatience;
+  client->channel().WaitForConnected(absl::ToChronoTime(absl::Now() + patience));
   fprintf(stderr, "%d prompts x %d plans; special-token look-alikes in prompts %s\n",
           static_cast<int>(set.prompts.size()), static_cast<int>(plans.size()),
           flags.parse_special ? "become special tokens" : "stay text");
@@ -242,22 +209,7 @@ absl::Status Generate(const GenerateFlags& flags) {
   for (size_t first = 0; first < set.prompts.size(); first += per_call) {
     v1::GenerateRequest request = base;
     for (size_t i = first; i < std::min(first + per_call, set.prompts.size()); ++i) {
-      v1::Prompt* prompt = request.add_prompts();
-      *prompt = PromptToProto(set.prompts[i]);
-      if (!flags.system_prompt.empty() && prompt->turns(0).role() != v1::ROLE_SYSTEM) {
-        v1::Prompt with_system = *prompt;
-        with_system.clear_turns();
-        v1::ChatTurn* system = with_system.add_turns();
-        system->set_role(v1::ROLE_SYSTEM);
-        system->set_text(flags.system_prompt);
-        with_system.mutable_turns()->MergeFrom(prompt->turns());
-        *prompt = with_system;
-      }
-      if (auto it = forced.find(prompt->id()); it != forced.end()) {
-        v1::ForcedAnswer* answer = request.add_forced();
-        answer->set_prompt_id(prompt->id());
-        answer->mutable_token_ids()->Add(it->second.begin(), it->second.end());
-      }
+      AddPrompt(flags, set.prompts[i], forced, &request);
     }
     PLUMB_RETURN_IF_ERROR(RunBatch(*client, request, plans, flags.json, &done));
     if (OutputBroken()) return absl::OkStatus();
@@ -276,7 +228,8 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
       "  plumb generate --model models/smol --prompts prompts.txt --kv '*:fp' --kv "
       "'*:int4.asym.token' --json\n"
       "  plumb generate --model models/smol --prompts p.jsonl --force answers.jsonl --logits "
-      "--json");
+      "--json\n"
+      "  plumb generate --model models/smol --prompts prompts.txt --stop-on-verdict");
   auto flags = std::make_shared<GenerateFlags>();
   command->add_option("--model", flags->model, "bundle folder (or a name, with --worker)")
       ->required();
@@ -314,6 +267,8 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
                     "top-2 ids and gap of each step, digest of all logits");
   command->add_flag("--parse-special", flags->parse_special,
                     "special-token look-alikes in prompts become special tokens");
+  command->add_flag("--stop-on-verdict", flags->stop_on_verdict,
+                    "end an answer where the keyword judge's verdict is decided, as studies do");
   command->add_flag("--ignore-eos", flags->ignore_eos,
                     "go on past EOS: every answer has --max-new-tokens tokens");
   command->add_flag("--paper-quirks", flags->paper_quirks,

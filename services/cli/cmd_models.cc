@@ -17,7 +17,7 @@ namespace plumbline {
 namespace {
 
 struct ImportFlags {
-  std::string source, out, lora, name, dtype;
+  std::string source, out, lora, name, dtype, trained_on;
   bool force = false, no_chat = false;
 };
 
@@ -34,6 +34,7 @@ int Import(const ImportFlags& flags) {
   add("--lora", flags.lora);
   add("--name", flags.name);
   add("--dtype", flags.dtype);
+  add("--trained-on", flags.trained_on);
   if (flags.no_chat) argv.push_back("--no-chat");
   if (flags.force) argv.push_back("--force");
   ShutdownSignal shutdown;
@@ -61,6 +62,10 @@ absl::Status Show(const std::string& dir, bool verify) {
     printf("  %s %12lld  %s\n", file.sha256.substr(0, 16).c_str(),
            static_cast<long long>(file.bytes), name.c_str());
   }
+  if (manifest.has_trained_on()) {
+    printf("  studies leave out the prompts of %s (--include-trained-on keeps them)\n",
+           kTrainedOnFile);
+  }
   printf(
       "  special-token look-alikes in prompts stay text (--parse-special turns them into "
       "tokens)\n");
@@ -85,7 +90,8 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
   import->footer(
       "Examples:\n"
       "  plumb models import ~/models/Qwen2.5-0.5B-Instruct --out models/qwen --name qwen\n"
-      "  plumb models import model.gguf --out models/mine --lora adapter.safetensors");
+      "  plumb models import model.gguf --out models/mine --lora adapter.safetensors "
+      "--trained-on trained_on.sha256");
   auto flags = std::make_shared<ImportFlags>();
   import->add_option("SOURCE", flags->source, "folder or .gguf file")->required();
   import->add_option("--out", flags->out, "bundle folder to make")->required();
@@ -94,6 +100,10 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
                      "the model's name (default: the source folder's, or the GGUF file's own)");
   import->add_option("--dtype", flags->dtype, "keep, f32, bf16 or f16")
       ->check(CLI::IsMember({"keep", "f32", "bf16", "f16"}));
+  import->add_option(
+      "--trained-on", flags->trained_on,
+      "file of hashes, one a line, of prompts that the model was trained on: studies "
+      "leave them out");
   import->add_flag("--no-chat", flags->no_chat,
                    "leave the chat template out; the bundle then takes raw prompts only (--raw)");
   import->add_flag("--force", flags->force, "replace an existing bundle");

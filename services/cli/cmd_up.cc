@@ -46,7 +46,8 @@ void PrintModels(const LocalCluster& cluster) {
     if (!absl::StartsWith(service.name, "worker-")) continue;
     v1::Endpoint endpoint;
     endpoint.set_address(service.address);
-    const auto client = RpcClient<v1::Generation>::Create(endpoint);
+    // It serves already; on a busy machine the first handshake may still fail and be tried again.
+    const auto client = RpcClient<v1::Generation>::Create(endpoint, WaitForReady::kYes);
     if (!client.ok()) continue;
     const auto models = (*client)->Call(&v1::Generation::Stub::ListModels, v1::ListModelsRequest());
     if (!models.ok()) {

@@ -37,9 +37,9 @@ std::vector<std::string> PromptRoots(const std::string& data_dir) {
   return roots;
 }
 
-absl::StatusOr<std::vector<v1::PromptSetRef>> ResolvePrompts(
-    const std::vector<std::string>& names_or_paths, const std::string& data_dir, bool remote) {
-  std::vector<v1::PromptSetRef> refs;
+absl::StatusOr<ResolvedPrompts> ResolvePrompts(const std::vector<std::string>& names_or_paths,
+                                               const std::string& data_dir, bool remote) {
+  ResolvedPrompts resolved;
   for (const std::string& name : names_or_paths) {
     v1::PromptSetRef ref;
     const absl::StatusOr<PromptSet> set = ResolvePromptSet(name, PromptRoots(data_dir));
@@ -49,11 +49,14 @@ absl::StatusOr<std::vector<v1::PromptSetRef>> ResolvePrompts(
       if (!set.ok()) return set.status();
       ref.set_name(set->name);
       ref.set_sha256(set->digest);
-      for (const Prompt& prompt : set->prompts) *ref.add_inline_prompts() = PromptToProto(prompt);
+      for (const Prompt& prompt : set->prompts) {
+        *ref.add_inline_prompts() = PromptToProto(prompt);
+        resolved.text_hashes.push_back(TextHash(prompt));
+      }
     }
-    refs.push_back(std::move(ref));
+    resolved.sets.push_back(std::move(ref));
   }
-  return refs;
+  return resolved;
 }
 
 }  // namespace plumbline

@@ -18,9 +18,14 @@ v1::Prompt PromptToProto(const Prompt& prompt);
 // Folders in which names are looked up: the data folder's own prompts, then the built-in ones.
 std::vector<std::string> PromptRoots(const std::string& data_dir);
 
+struct ResolvedPrompts {
+  std::vector<v1::PromptSetRef> sets;
+  std::vector<std::string> text_hashes;  // of every prompt that is sent along
+};
+
 // A file, a folder, or the name of a set in PromptRoots is read here and sent along; with a remote
 // coordinator a name that is not found here is left for its prompt root.
-absl::StatusOr<std::vector<v1::PromptSetRef>> ResolvePrompts(
-    const std::vector<std::string>& names_or_paths, const std::string& data_dir, bool remote);
+absl::StatusOr<ResolvedPrompts> ResolvePrompts(const std::vector<std::string>& names_or_paths,
+                                               const std::string& data_dir, bool remote);
 
 }  // namespace plumbline

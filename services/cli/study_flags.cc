@@ -1,11 +1,13 @@
 #include "services/cli/study_flags.h"
 
-#include <algorithm>
+#include <cstdio>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "services/cli/flag_checks.h"
 #include "services/cli/install_layout.h"
 #include "services/cli/prompt_sources.h"
+#include "services/cli/trained_on.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
@@ -45,7 +47,11 @@ void StudyFlags::Register(CLI::App* app) {
                   "prompt set: a name, a file (csv, jsonl, txt) or a folder; may be repeated "
                   "(default: the built-in set)");
   app->add_option("--exclude", exclude_files,
-                  "file of prompt hashes that take no part, such as what the model was trained on");
+                  "file of prompt hashes that take no part, besides the bundle's own list of what "
+                  "the model was trained on");
+  app->add_flag(
+      "--include-trained-on", include_trained_on,
+      "prompts take part although the bundle lists them as trained on; the report says so");
   app->add_option("--target", target,
                   "KV format to judge, such as int4.asym.token (the default) or a whole plan; of a "
                   "sweep over --kv plans, the first of them that quantizes");
@@ -110,15 +116,22 @@ absl::StatusOr<v1::Study> StudyFlags::Build() const {
   decoding->mutable_sampling()->set_seed(seed);
   const std::vector<std::string> names =
       prompts.empty() ? std::vector<std::string>{kBuiltinPrompts} : prompts;
-  PLUMB_ASSIGN_OR_RETURN(const std::vector<v1::PromptSetRef> refs,
+  PLUMB_ASSIGN_OR_RETURN(ResolvedPrompts resolved,
                          ResolvePrompts(names, session.data_dir, !session.coordinator.empty()));
-  for (const v1::PromptSetRef& ref : refs) *study.add_prompt_sets() = ref;
+  for (v1::PromptSetRef& set : resolved.sets) *study.add_prompt_sets() = std::move(set);
+  PLUMB_ASSIGN_OR_RETURN(const TextHashes trained_on, ReadTrainedOn(model));
+  const std::string note = TrainedOnNote(trained_on, include_trained_on, resolved.text_hashes);
+  if (!note.empty()) fprintf(stderr, "%s\n", note.c_str());
+  study.set_include_trained_on(include_trained_on);
+  std::set<std::string> excluded;
+  if (!include_trained_on) {
+    excluded.insert(trained_on.begin(), trained_on.end());
+  }
   for (const std::string& file : exclude_files) {
     PLUMB_ASSIGN_OR_RETURN(const auto hashes, LoadTextHashList(file));
-    std::vector<std::string> sorted(hashes.begin(), hashes.end());
-    std::sort(sorted.begin(), sorted.end());
-    for (const std::string& hash : sorted) study.add_exclude_prompt_sha256(hash);
+    excluded.insert(hashes.begin(), hashes.end());
   }
+  for (const std::string& hash : excluded) study.add_exclude_prompt_sha256(hash);
   return study;
 }
 

@@ -22,12 +22,13 @@ struct StudyFlags {
   uint64_t seed = 0;
   double temperature = 0, top_p = 0, flip_limit = 0;
   bool run_to_the_end = false, paper_quirks = false, parse_special = false, raw = false,
-       detach = false;
+       detach = false, include_trained_on = false;
   std::string out;  // where the report goes
 
   void Register(CLI::App* app);
 
-  // Everything but the kind. Reads prompt sets and exclusion lists.
+  // Everything but the kind. Reads prompt sets, exclusion lists and the bundle's own list of
+  // prompts that the model was trained on, and tells on standard error what it leaves out.
   absl::StatusOr<v1::Study> Build() const;
   // The text that was asked for; for studies that recommend plans, else the built-in one.
   absl::Status AddUtilityText(v1::Study* study) const;

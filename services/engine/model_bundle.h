@@ -6,11 +6,13 @@
 //   tokenizer.json      Hugging Face `tokenizers` file
 //   chat_format.json    compiled chat format (chat_format.h)
 //   *.safetensors       weights under their Hugging Face names, F32 / F16 / BF16
+//   trained_on.sha256   optional: text hashes (services/prompts: TextHash), one a line, of the
+//                       prompts that the model was trained on; studies leave them out
 //
 // model_digest = SHA-256 over name + "\n" + sha256 + "\n" of every listed file in order of their
-// names. chat_format.json is absent where the model has no chat template (raw prompts only).
-// config.json's bos_token_id is null unless the model's own tokenizer starts every sequence with
-// it.
+// names, but for trained_on.sha256, which changes no token. chat_format.json is absent where the
+// model has no chat template (raw prompts only). config.json's bos_token_id is null unless the
+// model's own tokenizer starts every sequence with it.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +24,8 @@
 #include "absl/status/statusor.h"
 
 namespace plumbline {
+
+inline constexpr char kTrainedOnFile[] = "trained_on.sha256";
 
 struct BundleFile {
   std::string sha256;
@@ -37,6 +41,7 @@ struct BundleManifest {
 
   // Without one the model takes raw prompts only.
   bool has_chat_format() const { return files.count("chat_format.json") > 0; }
+  bool has_trained_on() const { return files.count(kTrainedOnFile) > 0; }
 };
 
 // InvalidArgument: why a bundle without a chat format cannot take chat prompts, and the way out.

@@ -31,11 +31,13 @@ absl::StatusOr<PromptSet> LoadPinned(const std::string& folder, const PublicFile
   if (!FileExists(path)) {
     return absl::NotFoundError(absl::StrCat("no ", path, "; ", kFetchHint));
   }
-  PLUMB_ASSIGN_OR_RETURN(PromptSet set, LoadPromptFile(path, OptionsFor(file)));
-  if (set.report.file_sha256 != file.sha256) {
-    return absl::DataLossError(absl::StrCat(path, ": SHA-256 is ", set.report.file_sha256,
-                                            ", pinned is ", file.sha256, "; ", kFetchHint));
+  // Before it is read: what another file's rows lack is no news.
+  PLUMB_ASSIGN_OR_RETURN(const std::string digest, Sha256HexOfFile(path));
+  if (digest != file.sha256) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": SHA-256 is ", digest, ", pinned is ", file.sha256, "; ", kFetchHint));
   }
+  PLUMB_ASSIGN_OR_RETURN(PromptSet set, LoadPromptFile(path, OptionsFor(file)));
   if (set.report.rows != file.rows) {
     return absl::DataLossError(
         absl::StrCat(path, ": ", set.report.rows, " prompts, expected ", file.rows));

@@ -248,6 +248,18 @@ Table PromptTable(const v1::Report& report) {
   return table;
 }
 
+// Empty where no list of trained-on prompts took part.
+std::string TrainedOnText(const v1::Report& report) {
+  if (report.study().include_trained_on()) return "take part, as was asked for";
+  if (report.study().exclude_prompt_sha256().empty()) return "";
+  uint64_t excluded = 0;
+  for (const v1::PromptSetSummary& set : report.provenance().prompt_sets()) {
+    excluded += set.excluded();
+  }
+  return absl::StrCat(excluded, " left out; the list names ",
+                      report.study().exclude_prompt_sha256_size(), " texts");
+}
+
 Table ProvenanceTable(const v1::Report& report) {
   const v1::Provenance& p = report.provenance();
   Table table{"provenance", "Study, model and run", {"what", "value"}, {}};
@@ -278,6 +290,7 @@ Table ProvenanceTable(const v1::Report& report) {
   add("utility text", study.utility_text().empty()
                           ? std::string()
                           : absl::StrCat("SHA-256 ", Sha256Hex(study.utility_text())));
+  add("prompts that the model was trained on", TrainedOnText(report));
   add("judge", absl::StrCat(p.judge(), " ", p.judge_version()));
   add("policy", p.policy_version());
   add("study digest", p.study_digest());

@@ -36,6 +36,7 @@ v1::ModelInfo InfoOf(const BundleManifest& manifest, const ModelConfig& config) 
   }
   info.set_weight_bytes(weight_bytes);
   info.set_raw_only(!manifest.has_chat_format());
+  info.set_has_trained_on(manifest.has_trained_on());
   return info;
 }
 

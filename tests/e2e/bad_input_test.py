@@ -68,6 +68,7 @@ FLAGS = [
     (["list", "--nosuch"], ["--nosuch"]),
     (["generate", "--max-new-tokens", "0"], ["--max-new-tokens", "0"]),
     (["generate", "--max-new-tokens", "many"], ["many"]),
+    (["generate", "--stop-on-verdict", "--force", "any.jsonl"], ["--stop-on-verdict", "--force"]),
     (["generate", "--temperature", "-1"], ["--temperature"]),
     (["generate", "--temperature", "nan"], ["nan"]), (["generate", "--top-p", "2"], ["--top-p"]),
     (["generate", "--dtype", "int4"], ["int4"]), (["generate", "--device", "abacus"], ["abacus"]),
@@ -241,10 +242,9 @@ def garbage_at_ports(cluster):
     before = {name: cluster.pid(name) for name in ("coordinator", "judge", "worker-0", "pcr",
                                                    "quantsim", "capture")}
     for name in before:
-        with open(f"{cluster.data}/run/{name}.ports") as ports:
-            for line in ports:
-                with socket.create_connection(("127.0.0.1", int(line.split()[1])), 5) as wire:
-                    wire.sendall(b"GET / HTTP/9.9\r\n\r\n" + os.urandom(4096))
+        for port in cluster.ports(name).values():
+            with socket.create_connection(("127.0.0.1", int(port)), 5) as wire:
+                wire.sendall(b"GET / HTTP/9.9\r\n\r\n" + os.urandom(4096))
     time.sleep(1)
     after = {name: cluster.pid(name) for name in before}
     assert before == after, "a service ended after bytes that are no request"
@@ -274,8 +274,7 @@ def with_cluster(folder):
                    "--prompts", f"{folder}/fine.txt", "--coordinator", cluster.address, "--out",
                    f"{folder}/served-report")
         experiment = next(w for w in done.stderr.split() if w.startswith("exp-"))
-        with open(f"{cluster.data}/run/worker-0.ports") as ports:
-            worker = "127.0.0.1:" + dict(line.split() for line in ports)["grpc"]
+        worker = f"127.0.0.1:{cluster.ports('worker-0')['grpc']}"
         tables = ("experiments", "cells", "results", "leases")
         before = [cluster.count(table) for table in tables]
         ended = run_all(list(request_cases(folder, cluster.address, worker, experiment)), 2)

@@ -3,6 +3,7 @@
 Whatever is started here is ended here, by its own pid, however the test goes.
 """
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -143,11 +144,18 @@ class Cluster:
             return None
         return await_true(look, 30, f"a process of {service}")
 
-    def kill(self, service):
+    def ports(self, service):
+        """{"grpc": "PORT", "metrics": "PORT"}, as the service wrote them down."""
+        with open(f"{self.data}/run/{service}.ports") as file:
+            return dict(line.split() for line in file)
+
+    def kill(self, service, then=lambda: None):
+        """What `then` gives right after the kill, once the service is there again."""
         pid = self.pid(service)
         os.kill(pid, signal.SIGKILL)
+        got = then()
         await_true(lambda: self.pid(service) != pid, 30, f"{service} started again")
-        return pid
+        return got
 
     @contextlib.contextmanager
     def stopped(self, service):
@@ -170,6 +178,18 @@ class Cluster:
     def canonical(self, experiment):
         return run("report", experiment, "--canonical", "--out", "-", "--coordinator",
                    self.address).stdout.encode()
+
+
+def study(cluster, kind, *words, model="tiny-chat", out=None):
+    """(experiment id, process) of a study that ran to its end on a cluster."""
+    done = run(kind, "--coordinator", cluster.address, "--model", model, "--max-new-tokens", 8,
+               "--out", out or os.path.join(cluster.data, "reports"), *words)
+    return re.search(r"^experiment (\S+)", done.stderr, re.MULTILINE).group(1), done
+
+
+def report_of(cluster, experiment):
+    return json.loads(run("report", experiment, "--format", "json", "--out", "-", "--coordinator",
+                          cluster.address).stdout)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def check_models(folder, prompts):
         left_out = set(re.findall(r"^left out +\S*/([\w-]+): \S", output, re.MULTILINE))
         # What only loading the weights or a prompt can show is found at the start for the first alone.
         late = {"tensor-missing", "tensor-shape", "tokenizer-ids", "chat-joints"}
-        assert broken - late <= left_out <= broken, broken ^ left_out
+        assert broken - late <= left_out <= broken, (broken ^ left_out, output)
         assert re.search(r"^model +tiny-chat \(\w+\)$", output, re.MULTILINE), output
         assert re.search(r"^model +tiny-base \(\w+\), raw prompts only", output, re.MULTILINE), output
         study = ["custom", "--kv", "*:int4.asym.token", "--prompts", prompts, "--coordinator", cluster.address,

@@ -2,16 +2,19 @@
 
 One diagnosis runs undisturbed. The same diagnosis then runs on a fresh data folder while a worker and
 the coordinator are killed and the judge and capture stand still. Both canonical reports must be the
-same bytes, and no cell may be leased again after its result was stored. A trigger in the store keeps
-the record of leases, so that the services are not asked about themselves.
+same bytes, and no cell may be leased or run again after its result was stored. A trigger in the store keeps
+the record of leases, so that the coordinator is not asked about itself; the workers that live at the end
+count the cells that they ran.
 
 PLUMB_E2E_JUDGE_SECONDS: how long the judge stands still (30).
 """
 import contextlib
 import hashlib
 import os
+import re
 import sqlite3
 import time
+import urllib.request
 
 from cluster import Cluster, Study, await_true, end, say, workplace
 
@@ -42,6 +45,29 @@ def watch_leases(cluster):
         store.executescript(TRIGGERS)
 
 
+def cells_run(cluster, worker):
+    """By the present process of a worker."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.ports(worker)['metrics']}/metrics",
+                                timeout=20) as answer:
+        page = answer.read().decode()
+    counts = re.findall(r"^plumb_worker_cells_total\{.*\} (\S+)$", page, re.MULTILINE)
+    return sum(int(float(count)) for count in counts)
+
+
+def check_runs(cluster, killed_after):
+    """What worker-1 and the worker-0 of after its kill ran, against grants and results. Every grant was made
+    before the cell's result was stored, so a worker that runs each grant at most once runs none again."""
+    grants = dict(cluster.query("SELECT worker, COUNT(*) FROM e2e_leased WHERE worker = 'worker-1' "
+                                f"OR rowid > {killed_after} GROUP BY 1"))
+    stored = dict(cluster.query(
+        "SELECT worker_id, COUNT(*) FROM results WHERE worker_id = 'worker-1' OR cell_key IN "
+        f"(SELECT cell_key FROM e2e_leased WHERE worker = 'worker-0' AND rowid > {killed_after}) GROUP BY 1"))
+    for worker in ("worker-0", "worker-1"):
+        ran = cells_run(cluster, worker)
+        say(f"{worker}: {ran} cells run, {grants[worker]} leased to it, {stored[worker]} results stored from it")
+        assert stored[worker] <= ran <= grants[worker], worker
+
+
 def start_study(cluster, folder, name):
     return Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chat",
                  "--max-new-tokens", "8", "--max-prompts", "240", "--out", os.path.join(folder, name))
@@ -58,6 +84,8 @@ def undisturbed(folder):
         results, leased = cluster.count("results"), cluster.count("e2e_leased")
         say(f"undisturbed: {results} cells in {time.monotonic() - started:.1f} s, {leased} leased")
         assert leased == results, "without faults every cell is leased once"
+        ran = sum(cells_run(cluster, worker) for worker in ("worker-0", "worker-1"))
+        assert ran == results, f"{ran} cells run for {results} results"
         return report, results
     finally:
         end(cluster.process)
@@ -79,8 +107,10 @@ def kill_worker(cluster):
         return cluster.query("SELECT COUNT(*) FROM lease_cells JOIN leases USING (lease_id) "
                              "WHERE worker_id = 'worker-0'")[0][0]
     held = await_true(holds_cells, 60, "a lease of worker-0")
-    cluster.kill("worker-0")
+    # Read before the next process can ask for work: what is granted after this is that one's.
+    killed_after = cluster.kill("worker-0", then=lambda: cluster.count("e2e_leased"))
     say(f"killed worker-0 (it held {held} cells) after {cluster.count('results')} results")
+    return killed_after
 
 
 def kill_coordinator(cluster):
@@ -123,7 +153,7 @@ def disturbed(folder):
     try:
         watch_leases(cluster)
         study = start_study(cluster, folder, "storm-report")
-        kill_worker(cluster)
+        killed_after = kill_worker(cluster)
         kill_coordinator(cluster)
         stop_judge(cluster)
         stop_capture(cluster, study)
@@ -137,6 +167,7 @@ def disturbed(folder):
             f"{again} leased after their result was stored, {changed} results changed")
         assert leased > results, "no lease was lost: the kills came too late to test anything"
         assert again == 0 and changed == 0
+        check_runs(cluster, killed_after)
         return report, results
     finally:
         end(cluster.process)

@@ -23,7 +23,9 @@ def check_wrong_model(folder):
         asked = time.monotonic()
         study = Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta")
         try:
-            await_true(lambda: "To end it: plumb cancel" in study.output(), 10, "word of what it waits for")
+            # The cluster is up a moment before its worker has told the coordinator of its models.
+            await_true(lambda: "To end it: plumb cancel" in study.output() and
+                       "offer tiny-chat (" in study.output(), 20, "word of what it waits for")
             seconds = time.monotonic() - asked
             study.process.send_signal(signal.SIGINT)
             code = study.process.wait(20 * PATIENCE)

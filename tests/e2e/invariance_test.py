@@ -59,6 +59,35 @@ def check_batches(folder):
                  ["--threads", "1"], ["--threads", "3"]):
         assert generate(model, other, PLANS[::-1], *more) == together, f"reordered with {more}"
     say("batches: other order, 1 / 3 / 7 running at once, 1 / 3 threads: all tokens and logits equal")
+    check_two_workers(folder, prompts, together)
+
+
+def check_two_workers(folder, prompts, together):
+    """The same cells divided between two workers, and a third of them each alone on a worker that has
+    run others: every token and every bit of every logit as in the undivided run."""
+    cluster = Cluster(os.path.join(folder, "divided"), os.path.join(folder, "models"), 2,
+                      ["workers.0.threads=1", "workers.1.max_running=5"])
+    try:
+        addresses = [f"127.0.0.1:{cluster.ports(f'worker-{n}')['grpc']}" for n in (0, 1)]
+        divided = {}
+        for half, address in enumerate(addresses):
+            listed = write_prompts(os.path.join(folder, f"half-{half}.jsonl"), prompts[half::2])
+            got = generate("tiny-chat", listed, PLANS, "--worker", address)
+            assert len(got) == len(prompts) // 2 * len(PLANS)
+            divided.update(got)
+        assert divided == together, "divided between two workers"
+        alone = 0
+        for number, (name, text) in enumerate(prompts):
+            # Two cells of each prompt; the two workers take turns, so that none repeats its own.
+            for plan in (PLANS[(number + 1) % len(PLANS)], PLANS[(number + 3) % len(PLANS)]):
+                one = write_prompts(os.path.join(folder, "one.jsonl"), [(name, text)])
+                got = generate("tiny-chat", one, [plan], "--worker", addresses[(number + 1) % 2])
+                assert got == {(name, plan): together[name, plan]}, f"{name} under {plan} alone"
+                alone += 1
+    finally:
+        end(cluster.process)
+    say(f"workers: {len(divided)} cells divided between two, {alone} of them each alone on the other: "
+        "tokens and digests of all logits equal")
 
 
 def sweep_on(folder, name, workers, settings):

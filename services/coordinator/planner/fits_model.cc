@@ -40,6 +40,14 @@ absl::Status CheckStudyFitsModel(const v1::Study& study, const v1::ModelInfo& mo
                      " answer tokens do not fit the context of ", model.max_context(),
                      " tokens of model ", model.name()));
   }
+  if (model.has_trained_on() && study.exclude_prompt_sha256().empty() &&
+      !study.include_trained_on()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "study.exclude_prompt_sha256: model ", model.name(),
+        " comes with a list of prompts that it was trained on, which its bundle alone holds: give "
+        "the bundle's folder as --model or the list as --exclude to leave them out, or set "
+        "include_trained_on (--include-trained-on) to keep them"));
+  }
   for (const auto& [field, plan] : PlansOf(study)) {
     const auto canonical = CanonicalizePlan(plan, model, study.paper_quirks());
     if (!canonical.ok()) return Annotate(canonical.status(), absl::StrCat("study.", field));

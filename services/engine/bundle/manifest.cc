@@ -75,7 +75,9 @@ absl::Status ParseFiles(const Json& json, BundleManifest& manifest) {
 
 std::string DigestOfFiles(const std::map<std::string, BundleFile>& files) {
   std::string text;
-  for (const auto& [name, file] : files) absl::StrAppend(&text, name, "\n", file.sha256, "\n");
+  for (const auto& [name, file] : files) {
+    if (name != kTrainedOnFile) absl::StrAppend(&text, name, "\n", file.sha256, "\n");
+  }
   return Sha256Hex(text);
 }
 

@@ -113,7 +113,9 @@ def write_manifest(folder, name):
 
 
 def model_digest(files):
-    lines = "".join(f"{name}\n{files[name]['sha256']}\n" for name in sorted(files))
+    """Of everything that can change a token; the list of trained-on prompts cannot."""
+    lines = "".join(f"{name}\n{files[name]['sha256']}\n" for name in sorted(files)
+                    if name != "trained_on.sha256")
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

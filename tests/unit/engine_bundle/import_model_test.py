@@ -4,6 +4,7 @@ import_model_test.py [BUNDLE_CHECK]     the C++ program that opens a bundle as a
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import pathlib
@@ -219,8 +220,35 @@ class GoodSources(ImportCase):
         self.assertEqual(self.checked()["model_digest"], first["model_digest"])
         self.assertEqual([p.name for p in self.out.parent.iterdir()], ["bundle"])
 
+    def test_the_list_of_trained_on_prompts_is_covered_and_makes_no_other_model(self):
+        fixtures.write_folder(self.source)
+        plain = self.imported()
+        listed = self.work / "list.sha256"
+        listed.write_text(f"# two, one of them twice\n{'b' * 64}\n\n{'a' * 64}\n{'b' * 64}\n")
+        result = self.imported("--force", "--trained-on", str(listed))
+        self.assertEqual((plain["trained_on"], result["trained_on"]), (0, 2))
+        self.assertEqual(result["model_digest"], plain["model_digest"])
+        text = (self.out / "trained_on.sha256").read_bytes()
+        self.assertEqual(text.decode(), f"{'a' * 64}\n{'b' * 64}\n")
+        entry = json.loads((self.out / "manifest.json").read_text())["files"]["trained_on.sha256"]
+        self.assertEqual(
+            entry, {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+        )
+        self.assertEqual(self.checked()["model_digest"], plain["model_digest"])
+
 
 class BadSources(ImportCase):
+    def test_lists_of_trained_on_prompts(self):
+        fixtures.write_folder(self.source)
+        listed = self.work / "list.sha256"
+        for text, needle in (("", "no hash"), ("# nothing\n", "no hash"), ("A" * 64, ":1"), (f"{'a' * 64}\nxyz\n", ":2")):
+            listed.write_text(text)
+            code, result = self.run_import("--trained-on", str(listed))
+            self.assertEqual(code, 2)
+            self.assertIn(str(listed), result["error"])
+            self.assertIn(needle, result["error"])
+        self.assert_nothing_left()
+
     def change_config(self, **changes):
         fixtures.write_folder(self.source)
         config = {**fixtures.CONFIG, **changes}

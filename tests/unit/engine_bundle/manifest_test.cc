@@ -35,6 +35,15 @@ TEST(BundleManifestTest, AnotherDigestOfAFileNeedsAnotherModelDigest) {
                              HasSubstr(json["model_digest"].get<std::string>().substr(0, 16)))));
 }
 
+TEST(BundleManifestTest, TheListOfTrainedOnPromptsIsCoveredAndMakesNoOtherModel) {
+  Json json = ManifestOf(SmallFiles());
+  json["files"][kTrainedOnFile] = {{"sha256", std::string(64, 'a')}, {"bytes", 65}};
+  ASSERT_OK_AND_ASSIGN(const BundleManifest manifest, ParseBundleManifest(json.dump()));
+  EXPECT_EQ(manifest.model_digest, ManifestOf(SmallFiles())["model_digest"]);
+  EXPECT_TRUE(manifest.has_trained_on());
+  EXPECT_EQ(manifest.files.at(kTrainedOnFile).bytes, 65);
+}
+
 class BadFileNameTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(BadFileNameTest, IsRefusedByName) {

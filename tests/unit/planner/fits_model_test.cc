@@ -55,6 +55,23 @@ TEST(CheckStudyFitsModel, AModelWithoutAChatFormatTakesRawStudiesAlone) {
   EXPECT_OK(CheckStudyFitsModel(study, model));
 }
 
+TEST(CheckStudyFitsModel, WhatAModelWasTrainedOnIsLeftOutOrKeptByChoice) {
+  v1::Study study;
+  study.set_target("*:int4.asym.token");
+  study.mutable_decoding()->set_max_new_tokens(8);
+  v1::ModelInfo model = SmallModel();
+  model.set_has_trained_on(true);
+  EXPECT_THAT(CheckStudyFitsModel(study, model),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("small"), HasSubstr("--model"), HasSubstr("--exclude"),
+                             HasSubstr("--include-trained-on"))));
+  study.add_exclude_prompt_sha256(std::string(64, 'a'));
+  EXPECT_OK(CheckStudyFitsModel(study, model));
+  study.clear_exclude_prompt_sha256();
+  study.set_include_trained_on(true);
+  EXPECT_OK(CheckStudyFitsModel(study, model));
+}
+
 TEST(CheckStudyFitsModel, RefusesAnswersLongerThanTheContext) {
   v1::Study study;
   study.set_target("*:fp");

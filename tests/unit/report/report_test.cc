@@ -371,6 +371,37 @@ TEST(FirstScreenTest, WithoutARecommendedPlanTheBestOneIsShownAsSuch) {
   EXPECT_THAT(html, HasSubstr("group-64: KV memory</span><b>1.02x</b>"));
 }
 
+// The provenance table's value; empty where it has no such row.
+std::string ProvenanceOf(const v1::Report& report, const std::string& what) {
+  for (const Table& table : ReportTables(report)) {
+    if (table.name != "provenance") continue;
+    for (const auto& row : table.rows) {
+      if (row[0] == what) return row[1];
+    }
+  }
+  return "";
+}
+
+TEST(ProvenanceTest, TellsOfPromptsThatTheModelWasTrainedOn) {
+  const std::string what = "prompts that the model was trained on";
+  v1::Report report = SampleReport();
+  EXPECT_EQ(ProvenanceOf(report, what), "");
+  for (const uint64_t excluded : {3, 4}) {
+    report.mutable_provenance()->add_prompt_sets()->set_excluded(excluded);
+  }
+  for (int i = 0; i < 9; ++i) report.mutable_study()->add_exclude_prompt_sha256("h");
+  EXPECT_EQ(ProvenanceOf(report, what), "7 left out; the list names 9 texts");
+  report.mutable_study()->set_include_trained_on(true);
+  EXPECT_EQ(ProvenanceOf(report, what), "take part, as was asked for");
+}
+
+TEST(ProvenanceTest, TellsWhatBecomesOfSpecialTokenLookAlikes) {
+  v1::Report report = SampleReport();
+  EXPECT_EQ(ProvenanceOf(report, "special tokens in prompts"), "stay text");
+  report.mutable_study()->mutable_decoding()->set_parse_special(true);
+  EXPECT_EQ(ProvenanceOf(report, "special tokens in prompts"), "become special tokens");
+}
+
 TEST(CsvTest, CellsAreQuotedAndFormulasDisarmed) {
   EXPECT_EQ(CsvCell("plain"), "plain");
   EXPECT_EQ(CsvCell("a,b \"c\""), "\"a,b \"\"c\"\"\"");
