@@ -8,7 +8,6 @@
 #include "services/coordinator/planner/may_ship.h"
 #include "services/coordinator/planner/planner.h"
 #include "services/coordinator/planner/recommendation.h"
-#include "services/pcr/policy.h"
 
 namespace plumbline {
 namespace {
@@ -87,23 +86,12 @@ absl::StatusOr<double> LimitOf(const v1::Report& report, const v1::CheckGateRequ
                    report.study().flip_limit(), "), got ", request.max_flip_rate()));
 }
 
-// What was counted by other rules may not be judged by these.
-absl::Status CheckRules(const v1::Report& report) {
-  const std::string& counted = report.provenance().policy_version();
-  const std::string rules = PolicyVersion(
-      report.study().policy() == v1::POLICY_PAPER ? Policy::kPaper : Policy::kPlumbline);
-  if (counted.empty() || counted == rules) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("the study was concluded by the rules ", counted, " and this coordinator's are ",
-                   rules, ": run the study again (cells that have results are not)"));
-}
-
 }  // namespace
 
 absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
                                                 const v1::CheckGateRequest& request) {
   PLUMB_ASSIGN_OR_RETURN(const double limit, LimitOf(report, request));
-  PLUMB_RETURN_IF_ERROR(CheckRules(report));
+  PLUMB_RETURN_IF_ERROR(CheckSameRules(report));
   const std::string name = request.condition().empty() ? "target" : request.condition();
   PLUMB_ASSIGN_OR_RETURN(const Gateable condition, FindCondition(report, name));
   const v1::ConditionResult& r = *condition.result;
