@@ -39,9 +39,9 @@ def check_gate(cluster, experiment):
         assert done.returncode == code, (limit, done.returncode, done.stdout)
         assert f"{flips} of {prompts} refusals flip" in done.stdout
         if code != 3:
-            assert "more prompts" not in done.stdout, done.stdout
+            assert "prompts are needed" not in done.stdout, done.stdout
             continue
-        more = int(re.search(r"^about (\d+) more prompts are needed", done.stdout, re.MULTILINE).group(1))
+        more = int(re.search(r"^about (\d+) more refused prompts are needed", done.stdout, re.MULTILINE).group(1))
         rate, total = flips / prompts, prompts + more
         decided = [wilson(rate * n, n) for n in (total, total - 1)]
         side = [not low <= limit <= high if rate != limit else False for low, high in decided]
@@ -114,12 +114,14 @@ def check_mitigate(cluster, folder):
     report = report_of(cluster, experiment)
     plans = {plan["plan"]: plan for plan in report["plans"]}
     assert set(plans) == {good, weak} and all(int(plan["validation"]["cells"]) > 0 for plan in plans.values())
-    flips = {plan: int(result["test"]["flips"]) for plan, result in plans.items()}
-    assert flips[good] < flips[weak] and flips[good] < int(report["target"]["flips"]), flips
+    flips = {plan: int(result["validation"]["flips"]) for plan, result in plans.items()}
+    assert flips[good] < flips[weak], flips
+    tested = plans[good]["test"]
+    assert int(tested["cells"]) > 0 and int(tested["flips"]) < int(report["target"]["flips"]), tested
     assert report["headline"]["recommended_plan"] == good, report["headline"]
     done = run("export", experiment, "--engine", "llamacpp", "--coordinator", cluster.address, check=False)
     assert done.returncode != 0 and "keys int8.asym.token is none of its cache types" in done.stderr, done
-    say(f"mitigate: of 2 plans on test {good} is recommended: {flips}")
+    say(f"mitigate: of 2 plans with these flips on validation {good} is recommended: {flips}")
 
 
 def check_canary(cluster):
