@@ -71,8 +71,8 @@ void StudyFlags::Register(CLI::App* app) {
   app->add_option("--flip-limit", flip_limit, "largest flip rate that may ship (default 0.05)")
       ->check(FlipRateCheck());
   app->add_option("--jitter-replicas", jitter_replicas,
-                  "replicas that measure numeric noise (default 2)")
-      ->check(CLI::NonNegativeNumber);
+                  "replicas that measure numeric noise (default 2; policy paper: none)")
+      ->check(CLI::Range(1, 16));
   app->add_option("--utility-text", utility_text_file,
                   "text whose perplexity guards recommended plans (default: a built-in one; none "
                   "leaves it out)");

@@ -196,7 +196,9 @@ absl::Status AddFlips(const PlanTrial& trial, const RecommendOptions& options,
   PLUMB_ASSIGN_OR_RETURN(
       const int64_t needed,
       PromptsNeededToPass(summary.flips.flips, options.flip_limit, options.confidence));
-  summary.obstacles.push_back(absl::StrCat("flips may exceed ", LimitText(options.flip_limit), ": ",
+  const bool shown = summary.flip_interval.lower > options.flip_limit;
+  summary.obstacles.push_back(absl::StrCat("flips ", shown ? "" : "may ", "exceed ",
+                                           LimitText(options.flip_limit), ": ",
                                            Of(summary.flips, {options.flip_limit}), " ",
                                            Describe(summary.flip_interval, {options.flip_limit}),
                                            "; so few flips would need ", needed, " prompts"));

@@ -113,7 +113,9 @@ std::string OtherChanges(const v1::ConditionResult& target) {
 std::string FloorFact(const v1::Report& report) {
   const v1::ConditionResult& target = report.target();
   if (!target.floor_measured()) {
-    return Fact("sensitivity floor", "not measured", "no jitter replicas ran");
+    return Fact("sensitivity floor", "not measured",
+                report.floor().replicas() > 0 ? "no refusal of its prompts could be compared"
+                                              : "no jitter replicas ran");
   }
   const v1::ConditionResult& baseline = report.baseline();
   const std::string sample = FloorSample(report);
@@ -212,7 +214,9 @@ std::string FirstScreen(const v1::Report& report) {
   html += JudgeFact(report.judge_card());
   if (!report.study().has_custom()) html += PlanFacts(report);
   if (headline.mode() != v1::FAILURE_MODE_UNSPECIFIED) {
-    html += Fact("failure mode", ModeText(headline.mode()), ModeMeaning(headline.mode()));
+    html += Fact("failure mode", ModeText(headline.mode()),
+                 absl::StrCat(ModeMeaning(headline.mode()),
+                              headline.exploratory() ? "; exploratory: of too few refusals" : ""));
   }
   html += "</div>\n";
   if (report.warnings_size() > 0) {

@@ -122,7 +122,9 @@ std::string ModeParagraph(const v1::Report& report) {
   const std::string name =
       meaning.empty()
           ? ""
-          : absl::StrCat(Capitalised(ModeText(report.headline().mode())), ": ", meaning, ".");
+          : absl::StrCat(
+                Capitalised(ModeText(report.headline().mode())), ": ", meaning,
+                report.headline().exploratory() ? " (exploratory: of too few refusals)." : ".");
   return Paragraph(name) +
          Paragraph(absl::StrCat(report.mode_explanation().empty() ? "" : "Evidence: ",
                                 report.mode_explanation()));

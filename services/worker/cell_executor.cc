@@ -137,7 +137,7 @@ absl::Status EngineCellExecutor::StartScore(const std::string& cell_key, const v
     request.score_from =
         std::max(windows[w].score_from, w == 0 ? static_cast<int>(spec.score_from_token()) : 0);
     auto finish = [this, w, sum, cell_key, done,
-                   keep = whole.calibrations](absl::StatusOr<SequenceResult> result) {
+                   keep = whole.calibrations](const absl::StatusOr<SequenceResult>& result) {
       if (!sum->Add(w, result)) return;
       Forget(cell_key);
       done(sum->Take());

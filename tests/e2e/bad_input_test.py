@@ -83,6 +83,7 @@ FLAGS = [
     (["sweep", "--flip-limit", "7"], ["--flip-limit"]), (["sweep", "--max-prompts", "-3"], ["-3"]),
     (["diagnose", "--target", "int4.nope.token"], ["nope"]),
     (["diagnose", "--jitter-replicas", "99999999999"], ["99999999999"]),
+    (["diagnose", "--jitter-replicas", "0"], ["--jitter-replicas", "1 to 16"]),
     (["sweep", "--utility-text", "no/such.txt"], ["no/such.txt"]),
     (["sweep", "--exclude", "no/such.list"], ["no/such.list"]),
 ]

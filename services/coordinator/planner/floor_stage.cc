@@ -31,11 +31,22 @@ std::vector<FloorSubject> SubjectsOf(const StudyContext& context, const v1::Repo
   return subjects;
 }
 
+struct FloorPool {
+  PromptList prompts;
+  std::string label;
+};
+
+// The test split; all prompts where a small study has none in it.
+FloorPool FloorPoolOf(const StudyContext& context) {
+  FloorPool pool = {PoolOf(context, v1::SPLIT_TEST), PoolLabel(context, v1::SPLIT_TEST)};
+  if (pool.prompts.empty()) pool = {AllPrompts(context), "all"};
+  return pool;
+}
+
 absl::StatusOr<PromptList> FloorPrompts(const StudyContext& context, const v1::Report& report,
                                         const ResultView& results) {
-  PromptList pool = PoolOf(context, v1::SPLIT_TEST);
-  if (pool.empty()) pool = AllPrompts(context);
-  PLUMB_ASSIGN_OR_RETURN(pool, RefusedBy(context, results, pool));
+  PLUMB_ASSIGN_OR_RETURN(PromptList pool,
+                         RefusedBy(context, results, FloorPoolOf(context).prompts));
   return FirstOf(pool, context.study.diagnose().floor_prompts());
 }
 
@@ -143,7 +154,7 @@ class FloorStage final : public ConditionStage {
       v1::ConditionResult* counts = floor->add_conditions();
       counts->set_name(subject.name);
       counts->set_stage("floor");
-      counts->set_prompts(PoolLabel(context, v1::SPLIT_TEST));
+      counts->set_prompts(FloorPoolOf(context).label);
       PLUMB_ASSIGN_OR_RETURN(*counts->mutable_plan(), factory.Canonical(subject.plan));
       PLUMB_ASSIGN_OR_RETURN(const uint64_t flipped,
                              CountChanges(context, results, subject, prompts, counts));
@@ -163,7 +174,7 @@ class FloorStage final : public ConditionStage {
 
   StageBound AtMost(const StudyContext& context) const override {
     const PromptList pool =
-        FirstOf(PoolOf(context, v1::SPLIT_TEST), context.study.diagnose().floor_prompts());
+        FirstOf(FloorPoolOf(context).prompts, context.study.diagnose().floor_prompts());
     const bool repairs = context.study.has_diagnose() || context.study.has_mitigate();
     const uint64_t subjects = repairs ? 7 : 2;
     return BoundOf(context, pool, subjects * context.study.jitter_replicas());

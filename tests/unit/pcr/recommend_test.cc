@@ -141,6 +141,12 @@ TEST(RecommendTest, ARivalIsNeverRecommendedThoughItIsTheBestMeasured) {
   EXPECT_THAT(result.sentence, HasSubstr("winner, fails: flips may exceed 5.0%: 4 of 100"));
 }
 
+TEST(RecommendTest, FlipsThatAreShownToExceedTheLimitAreNotSaidToBePossible) {
+  ASSERT_OK_AND_ASSIGN(const Recommendation result,
+                       RecommendPlan({Trial("winner", 15, 1.1)}, Options()));
+  EXPECT_THAT(result.sentence, HasSubstr("flips exceed 5.0%: 15 of 100"));
+}
+
 TEST(RecommendTest, TooFewTestPromptsSayHowManyAreNeeded) {
   PlanTrial trial = Trial("critical-fp", 0, 1.1);
   trial.against_target = {.both = 0, .only_a = 0, .only_b = 20, .neither = 40};

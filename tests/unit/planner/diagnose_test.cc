@@ -332,6 +332,23 @@ TEST(Diagnose, NoiseThatOnlyShufflesWhichPromptsFlipHidesNoEffect) {
       << run.report.headline().recommendation();
 }
 
+TEST(Diagnose, AFloorWithoutATestSplitIsOfAllPromptsAndSaysSo) {
+  const World world = ConcentratedWorld(0.05);
+  StudyContext context = MakeContext(world, DiagnoseOf(), 40, 10);
+  for (v1::Prompt& prompt : context.prompts) {
+    if (prompt.split() == v1::SPLIT_TEST) prompt.set_split(v1::SPLIT_B);
+  }
+  ASSERT_OK_AND_ASSIGN(const StudyRun run, RunStudy(world, context));
+  ASSERT_GT(run.report.floor().conditions_size(), 0);
+  EXPECT_EQ(run.report.floor().conditions(0).prompts(), "all");
+  EXPECT_GT(run.report.floor().conditions(0).floor_prompts(), 0u);
+  const v1::EstimateStudyResponse estimate = EstimateStudy(context);
+  for (const v1::StageProgress& stage : estimate.stages()) {
+    if (stage.stage() != "sensitivity floor") continue;
+    EXPECT_GT(stage.cells_total(), 0u);
+  }
+}
+
 TEST(Diagnose, SmallTestSplitIsWidenedBySplitB) {
   const StudyRun run = Diagnose(ConcentratedWorld(0.05), 240, 60);
   const v1::PlanResult* plan = Named(run.report, "critical-fp");

@@ -50,6 +50,19 @@ TEST(LayersTest, UnclearLayersAreNamedBesideCriticalOnes) {
               HasSubstr("Critical layers: 5. Unclear whether critical too: 14."));
 }
 
+TEST(ModeTest, AModeOfTooFewRefusalsIsCalledExploratory) {
+  v1::Report report = SampleReport();
+  report.mutable_headline()->set_mode(v1::FAILURE_MODE_DILUTION);
+  EXPECT_THAT(Render(report, v1::REPORT_FORMAT_HTML, false),
+              Not(HasSubstr("exploratory: of too few refusals")));
+  report.mutable_headline()->set_exploratory(true);
+  const std::string html = Render(report, v1::REPORT_FORMAT_HTML, false);
+  const size_t first = html.find("exploratory: of too few refusals");
+  ASSERT_NE(first, std::string::npos);
+  EXPECT_NE(html.find("exploratory: of too few refusals", first + 1), std::string::npos)
+      << "said of the fact and of the paragraph";
+}
+
 TEST(LayersTest, OfEqualPTheMostFlipsComeClosest) {
   v1::Report report = SampleReport();
   for (int layer = 0; layer < 4; ++layer) {
