@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/unit/report/sample_report.h"
 
 namespace plumbline {
 namespace {
@@ -54,15 +55,8 @@ std::vector<Element> Elements(const std::string& svg, const std::string& tag,
 }
 
 v1::ConditionResult Condition(const std::string& name, uint64_t flips, uint64_t trials) {
-  v1::ConditionResult condition;
-  condition.set_name(name);
-  condition.set_plan("*:" + name);
-  condition.set_cells(trials);
-  condition.set_flips(flips);
-  condition.set_baseline_refusals(trials);
+  v1::ConditionResult condition = testing::Condition(name, flips, trials);
   v1::Interval* rate = condition.mutable_flip_rate();
-  rate->set_defined(true);
-  rate->set_estimate(static_cast<double>(flips) / static_cast<double>(trials));
   rate->set_low(rate->estimate() / 2);
   rate->set_high((1 + rate->estimate()) / 2);
   return condition;

@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "services/report/report.h"
 #include "tests/support/status_matchers.h"
+#include "tests/unit/report/sample_report.h"
 
 namespace plumbline {
 namespace {
@@ -15,16 +16,8 @@ using ::testing::HasSubstr;
 using Row = std::vector<std::string>;
 
 v1::ConditionResult Condition(const std::string& name, uint64_t flips, uint64_t trials) {
-  v1::ConditionResult condition;
-  condition.set_name(name);
-  condition.set_plan("*:" + name);
-  condition.set_cells(trials);
-  condition.set_flips(flips);
-  condition.set_baseline_refusals(trials);
+  v1::ConditionResult condition = testing::Condition(name, flips, trials);
   condition.set_memory_vs_fp(0.28);
-  condition.mutable_flip_rate()->set_defined(true);
-  condition.mutable_flip_rate()->set_estimate(static_cast<double>(flips) /
-                                              static_cast<double>(trials));
   condition.mutable_flip_rate()->set_low(0.125);
   condition.mutable_flip_rate()->set_high(0.25);
   return condition;
