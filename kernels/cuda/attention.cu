@@ -66,7 +66,9 @@ struct SplitSums {
   }
 };
 
-// One block: a tile of rows, one kv head, and every gridDim.z-th split.
+// One block: a tile of rows, call.block_heads kv heads in turn, and every gridDim.z-th split. Pages
+// are dealt to four lanes by page number. Which warp takes a lane is no matter of the result: of two
+// heads side by side a warp takes lanes that lie two apart, so that all have about as much to do.
 template <typename Worker, int kHeadDim>
 class Block {
   using Element = typename Worker::Element;
@@ -82,55 +84,110 @@ class Block {
 
   __device__ void Run() {
     const int last_split = tile_.last() / kAttentionSplit;
-    int split = tile_.oldest(call_) / kAttentionSplit;
-    split += (blockIdx.z + gridDim.z - split % gridDim.z) % gridDim.z;
+    int split = FirstSplit();
     const bool works = split <= last_split;
     if (works) FindPages(split);
     AwaitEarlierKernels();
     if (!works) return;
-    LoadFirstPage();
-    worker_.LoadQuery(call_, tile_);
-    for (; split <= last_split; split += gridDim.z) {
-      for (int page = page_; page <= page_end_; page += kAttentionWarps) {
-        const int next = page + kAttentionWarps;
-        worker_.Step(page, Number(page), next <= page_end_ ? next : -1, Number(next));
-      }
-      worker_.Finish(shared_->max[warp_], shared_->total[warp_], shared_->sums[warp_][0],
-                     Shared::kStride);
-      if (split + gridDim.z <= last_split) {
-        FindPages(split + gridDim.z);
-        LoadFirstPage();
+    if constexpr (Worker::kPairs) {
+      paired_ = call_.block_heads > 1 && split == last_split &&
+                tile_.rows * call_.group <= kPairColumns;
+    }
+    kv_head_ = blockIdx.x * call_.block_heads;
+    const int end_head = kv_head_ + call_.block_heads;
+    PagePlace place = First();
+    if (place.exists()) worker_.Prefetch(place);
+    worker_.LoadQuery(call_, tile_, kv_head_, paired_);
+    for (;;) {
+      Sum(place);
+      const bool head_ends = split + gridDim.z > last_split;
+      const int next_head = kv_head_ + (paired_ ? 2 : 1);
+      const bool ends = head_ends && next_head >= end_head;
+      const int merged_head = kv_head_, merged_split = split;
+      if (!ends) {
+        if (head_ends) kv_head_ = next_head;
+        split = head_ends ? FirstSplit() : split + gridDim.z;
+        if (split != merged_split) FindPages(split);
+        place = First();
+        if (place.exists()) worker_.Prefetch(place);
       }
       __syncthreads();
-      if (gridDim.z == 1) {
-        MergeSplit(split == tile_.oldest(call_) / kAttentionSplit, split == last_split);
+      Merge(merged_head, merged_split, head_ends);
+      if (ends) return;
+      if (head_ends) {
+        worker_.LoadQuery(call_, tile_, kv_head_, paired_);
       } else {
-        StoreSplit(split);
         __syncthreads();
       }
     }
   }
 
  private:
-  // The warp's first and last page of a split, and all its page numbers.
+  __device__ int FirstSplit() const {
+    const int split = tile_.oldest(call_) / kAttentionSplit;
+    return split + (blockIdx.z + gridDim.z - split % gridDim.z) % gridDim.z;
+  }
+
+  // The lane of the first or second of two heads side by side.
+  __device__ int Lane(int pair) const { return (warp_ + 2 * pair) % kAttentionWarps; }
+
+  // A split's first and last page, and the numbers of those of both lanes: the lower half of the
+  // warp keeps one lane's, the upper half the other's.
   __device__ void FindPages(int split) {
-    const int base = split * kSplitPages;
-    const int oldest = max(base, tile_.oldest(call_) / kPageTokens);
-    page_ = oldest + (warp_ - oldest % kAttentionWarps + kAttentionWarps) % kAttentionWarps;
-    page_end_ = min(base + kSplitPages - 1, tile_.last() / kPageTokens);
-    table_base_ = base + warp_;
-    const int page = table_base_ + kAttentionWarps * (threadIdx.x % 32);
-    table_ = page >= page_ && page <= page_end_ ? tile_.pages[page] : 0;
+    base_ = split * kSplitPages;
+    oldest_ = max(base_, tile_.oldest(call_) / kPageTokens);
+    newest_ = min(base_ + kSplitPages - 1, tile_.last() / kPageTokens);
+    const int thread = threadIdx.x % 32;
+    const int page = base_ + Lane(thread / kLanePages) + kAttentionWarps * (thread % kLanePages);
+    table_ = page >= oldest_ && page <= newest_ ? tile_.pages[page] : 0;
   }
-  __device__ void LoadFirstPage() {
-    if (page_ <= page_end_) worker_.Prefetch(page_, Number(page_));
+
+  __device__ int FirstPage(int pair) const {
+    const int skipped = Lane(pair) - oldest_ % kAttentionWarps + kAttentionWarps;
+    return oldest_ + skipped % kAttentionWarps;
   }
-  __device__ int Number(int page) const {
-    return __shfl_sync(~0u, table_, (page - table_base_) / kAttentionWarps);
+  __device__ PagePlace First() const { return At(FirstPage(0), 0); }
+  // Past the last page of the first of two heads comes the first one of the second.
+  __device__ PagePlace At(int page, int pair) const {
+    if (page > newest_ && pair == 0 && paired_) {
+      pair = 1;
+      page = FirstPage(1);
+    }
+    PagePlace place;
+    if (page > newest_) return place;
+    place.page = page;
+    const int index = (page - base_ - Lane(pair)) / kAttentionWarps;
+    place.number = __shfl_sync(~0u, table_, kLanePages * pair + index);
+    place.kv_head = kv_head_ + pair;
+    place.pair = pair;
+    return place;
+  }
+
+  // The warp's sums over a split, from the page on that is on its way.
+  __device__ void Sum(PagePlace place) {
+    const int heads = paired_ ? 2 : 1;
+    for (int pair = 0; pair < heads; ++pair) {
+      while (place.exists() && place.pair == pair) {
+        const PagePlace next = At(place.page + kAttentionWarps, pair);
+        worker_.Step(place, next);
+        place = next;
+      }
+      const int lane = Lane(pair), slot = kPairColumns * pair;
+      worker_.Finish(paired_ ? kPairColumns : kColumns, &shared_->max[lane][slot],
+                     &shared_->total[lane][slot], shared_->sums[lane][slot], Shared::kStride);
+    }
+  }
+
+  __device__ void Merge(int kv_head, int split, bool last) {
+    if (gridDim.z == 1) {
+      MergeSplit(kv_head, split == tile_.oldest(call_) / kAttentionSplit, last);
+    } else {
+      StoreSplit(kv_head, split);
+    }
   }
 
   // Merges the split in shared memory into those before it; writes the output after the last.
-  __device__ void MergeSplit(bool first, bool last) {
+  __device__ void MergeSplit(int kv_head, bool first, bool last) {
     for (int i = threadIdx.x; i < kColumns * kHeadDim / 2; i += kAttentionThreads) {
       const int column = i / (kHeadDim / 2), channel = i % (kHeadDim / 2) * 2;
       float shares[kAttentionWarps];
@@ -143,7 +200,7 @@ class Block {
       value.x = MergeValue(value.x, later.x, weights);
       value.y = MergeValue(value.y, later.y, weights);
       if (last) {
-        StoreOutput(column, channel, value, state.total);
+        StoreOutput(kv_head, column, channel, value, state.total);
       } else {
         *merged = value;
       }
@@ -161,7 +218,7 @@ class Block {
   }
 
   // Keeps the split for MergeKernel. A row that has this split alone needs no merging.
-  __device__ void StoreSplit(int split) {
+  __device__ void StoreSplit(int kv_head, int split) {
     for (int i = threadIdx.x; i < kColumns * kHeadDim / 2; i += kAttentionThreads) {
       const int column_index = i / (kHeadDim / 2), channel = i % (kHeadDim / 2) * 2;
       const Column column(call_, tile_, column_index);
@@ -171,20 +228,23 @@ class Block {
       Softmaxed state = shared_->Combine(column_index, shares);
       const float2 value = shared_->CombinedPair(column_index, channel, shares);
       if (first == last) {
-        StoreOutput(column_index, channel, value, state.total);
+        StoreOutput(kv_head, column_index, channel, value, state.total);
         continue;
       }
-      const int64_t index = partials_.Index(column.row, column.head, split);
+      const int head = kv_head * call_.group + column.head_of_group;
+      const int64_t index = partials_.Index(column.row, head, split);
       StorePair(partials_.sums + index * kHeadDim + channel, value);
       if (channel == 0) partials_.states[index] = make_float2(state.max, state.total);
     }
   }
 
-  __device__ void StoreOutput(int column_index, int channel, float2 value, float total) {
-    const Column column(call_, tile_, column_index);
+  __device__ void StoreOutput(int kv_head, int slot_index, int channel, float2 value, float total) {
+    const Slot slot(kv_head, paired_, slot_index);
+    const Column column(call_, tile_, slot.column);
     if (!column.used) return;
+    const int head = slot.kv_head * call_.group + column.head_of_group;
     Element* out = static_cast<Element*>(call_.out) + int64_t{column.row} * call_.dims.q_dim() +
-                   column.head * kHeadDim + channel;
+                   head * kHeadDim + channel;
     StorePair(out, make_float2(Normalized(value.x, total), Normalized(value.y, total)));
   }
 
@@ -193,8 +253,12 @@ class Block {
   const Partials partials_;
   Shared* const shared_;
   Worker worker_;
+  static constexpr int kLanePages = kSplitPages / kAttentionWarps;
+  static_assert(2 * kLanePages == 32, "a warp keeps the page numbers of two lanes");
   const int warp_ = threadIdx.x / 32;
-  int page_ = 0, page_end_ = 0, table_base_ = 0, table_ = 0;
+  bool paired_ = false;
+  int kv_head_ = 0;  // the first that is worked on
+  int base_ = 0, oldest_ = 0, newest_ = 0, table_ = 0;
 };
 
 template <template <int, bool, bool> class Warp, int kHeadDim, bool kCapped>
@@ -245,8 +309,19 @@ __global__ void MergeKernel(const __grid_constant__ AttentionCall call) {
            Normalized(value, state.total));
 }
 
+// kv heads that a block takes in turn: two in a step of generated tokens, where that leaves blocks
+// enough for every multiprocessor several times over. They start and end once for both.
+int BlockHeads(const AttentionCall& call, int blocks_per_row) {
+  constexpr int64_t kEnough = 1024;
+  if (blocks_per_row > 1) return 1;
+  if (call.block_heads > 0) return call.dims.kv_heads % call.block_heads == 0 ? call.block_heads : 1;
+  if (call.step.max_rows > call.step.max_runs) return 1;
+  const int64_t halves = int64_t{call.step.max_rows} * call.dims.kv_heads / 2;
+  return call.dims.kv_heads % 2 == 0 && halves >= kEnough ? 2 : 1;
+}
+
 template <template <int, bool, bool> class Warp, int kHeadDim, bool kCapped>
-cudaError_t LaunchShape(const AttentionCall& call, cudaStream_t stream) {
+cudaError_t LaunchShape(AttentionCall call, cudaStream_t stream) {
   using Worker = Warp<kHeadDim, kCapped, false>;
   constexpr size_t kShared =
       sizeof(SplitSums<kHeadDim>) + sizeof(float) * Worker::kExtraSharedFloats;
@@ -257,7 +332,8 @@ cudaError_t LaunchShape(const AttentionCall& call, cudaStream_t stream) {
     if (error != cudaSuccess) return error;
   }
   const int blocks = BlocksPerRow(call.step.max_rows, call.max_context);
-  const dim3 grid(call.dims.kv_heads, call.step.max_rows, blocks);
+  call.block_heads = Worker::kPairs ? BlockHeads(call, blocks) : 1;
+  const dim3 grid(call.dims.kv_heads / call.block_heads, call.step.max_rows, blocks);
   cudaError_t error;
   if constexpr (kHeadDim <= 128) {
     error = ShareEvenly(kernel);

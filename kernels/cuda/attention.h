@@ -39,6 +39,7 @@ struct Attention {
   void* out = nullptr;        // [max_rows, q_dim]; rows that take no part are left alone
   void* workspace = nullptr;  // AttentionWorkspaceBytes; may be null if that is 0
   int max_context = 0;        // positions that any row may attend to
+  int block_heads = 0;        // kv heads that a block takes in turn; 0 = as suits. Moves no bit
 };
 
 // Partial results of any launch with at most max_rows rows; 0 unless contexts are so long that

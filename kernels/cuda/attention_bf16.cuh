@@ -42,6 +42,7 @@ class Bf16Warp {
   // Words of a query head in shared memory; the padding spreads heads over the banks.
   static constexpr int kQueryStride = kHeadDim / 2 + 16;
   static constexpr int kExtraSharedFloats = kColumns * kQueryStride;
+  static constexpr bool kPairs = kHeadDim <= 128;
 
   __device__ Bf16Warp(const AttentionCall& call, const Tile& tile, float* shared)
       : call_(call),
@@ -60,55 +61,60 @@ class Bf16Warp {
     Reset();
   }
 
-  // Not in the constructor, so that the first page's loads are under way before.
-  __device__ void LoadQuery(const AttentionCall& call, const Tile& tile) {
+  // The queries of one kv head, or of two. Not in the constructor, so that the first page's loads
+  // are under way before.
+  __device__ void LoadQuery(const AttentionCall& call, const Tile& tile, int kv_head, bool paired) {
     for (int i = threadIdx.x; i < kColumns * kHeadDim / 4; i += kAttentionThreads) {
-      const int column_index = i / (kHeadDim / 4), channel = i % (kHeadDim / 4) * 4;
-      const Column column(call, tile, column_index);
+      const int slot_index = i / (kHeadDim / 4), channel = i % (kHeadDim / 4) * 4;
+      const Slot slot(kv_head, paired, slot_index);
+      const Column column(call, tile, slot.column);
       uint2 words = {0, 0};
       if (column.used) {
-        const Element* head = static_cast<const Element*>(call.qkv) +
-                              int64_t{column.row} * call.dims.qkv_dim() + column.head * kHeadDim;
+        const Element* head =
+            static_cast<const Element*>(call.qkv) + int64_t{column.row} * call.dims.qkv_dim() +
+            (slot.kv_head * call.group + column.head_of_group) * kHeadDim;
         words = RotatedQuery<kHeadDim>(head, call.rope, column.last, channel);
       }
-      *reinterpret_cast<uint2*>(query_ + column_index * kQueryStride + channel / 2) = words;
+      *reinterpret_cast<uint2*>(query_ + slot_index * kQueryStride + channel / 2) = words;
     }
     __syncthreads();
   }
 
-  __device__ void Prefetch(int page, int page_number) {
+  __device__ void Prefetch(const PagePlace& place) {
     if constexpr (kPrefetch) {
-      LoadKeys(page, page_number);
-      LoadValues(page, page_number);
+      LoadKeys(place);
+      LoadValues(place);
     }
   }
 
-  // next < 0: none.
-  __device__ void Step(int page, int page_number, int next, int next_number) {
-    if constexpr (!kPrefetch) LoadKeys(page, page_number);
+  // Whose keys and values are already here, with kPrefetch; `next` are on their way afterwards.
+  __device__ void Step(const PagePlace& place, const PagePlace& next) {
+    if constexpr (!kPrefetch) LoadKeys(place);
     float scores[4];
-    Scores(page, scores);
+    Scores(place, scores);
     if constexpr (kPrefetch) {
-      if (next >= 0) LoadKeys(next, next_number);
+      if (next.exists()) LoadKeys(next);
     } else {
-      LoadValues(page, page_number);
+      LoadValues(place);
     }
     uint32_t high[2], low[2];
     Softmax(scores, high, low);
     WeighValues(high, low);
     if constexpr (kPrefetch) {
-      if (next >= 0) LoadValues(next, next_number);
+      if (next.exists()) LoadValues(next);
     }
   }
 
-  // Leaves this warp's sums of a split in shared memory and begins anew.
-  __device__ void Finish(float* max, float* total, float* sums, int stride) {
+  // Leaves this warp's sums of a split in shared memory and begins anew. columns: how many there
+  // are room for.
+  __device__ void Finish(int columns, float* max, float* total, float* sums, int stride) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
 #pragma unroll
       for (int distance = 4; distance < 32; distance *= 2) {
         total_[i] += __shfl_xor_sync(~0u, total_[i], distance);
       }
+      if (2 * t_ + i >= columns) continue;
       if (g_ == 0) {
         max[2 * t_ + i] = max_[i];
         total[2 * t_ + i] = total_[i];
@@ -148,14 +154,14 @@ class Bf16Warp {
     }
   }
 
-  __device__ void LoadKeys(int page, int page_number) {
-    const Element* cached = keys_.Page(page_number) + g_ * kHeadDim;
+  __device__ void LoadKeys(const PagePlace& place) {
+    const Element* cached = keys_.Page(place.number, place.kv_head) + g_ * kHeadDim;
     const bool is_cached = !keys_.exact;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int position = page * kPageTokens + g_ + 8 * r;
+      const int position = place.page * kPageTokens + g_ + 8 * r;
       const Element* from = cached + 8 * r * kHeadDim;
-      if (!is_cached) from = keys_.At(page_number, position);
+      if (!is_cached) from = keys_.At(place.number, place.kv_head, position);
       LoadKeyRow(from, position <= last_, key_words_[r]);
     }
   }
@@ -176,14 +182,14 @@ class Bf16Warp {
   }
 
   // Positions past the last are zero: a weight of zero would not silence a NaN left there.
-  __device__ void LoadValues(int page, int page_number) {
-    const Element* cached = values_.Page(page_number) + 2 * t_ * kHeadDim;
+  __device__ void LoadValues(const PagePlace& place) {
+    const Element* cached = values_.Page(place.number, place.kv_head) + 2 * t_ * kHeadDim;
     const bool is_cached = !values_.exact;
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
-      const int offset = r % 2 + r / 2 * 8, position = page * kPageTokens + 2 * t_ + offset;
+      const int offset = r % 2 + r / 2 * 8, position = place.page * kPageTokens + 2 * t_ + offset;
       const Element* from = cached + offset * kHeadDim;
-      if (!is_cached) from = values_.At(page_number, position);
+      if (!is_cached) from = values_.At(place.number, place.kv_head, position);
       LoadValueRow(from, position <= last_, value_words_[r]);
     }
   }
@@ -211,9 +217,11 @@ class Bf16Warp {
   }
 
   // scores[i]: position g (i < 2) or g + 8 of the page, column 2t + i % 2.
-  __device__ void Scores(int page, float (&scores)[4]) const {
+  // Columns beyond those of a head's own see nothing, whatever query stands there.
+  __device__ void Scores(const PagePlace& place, float (&scores)[4]) const {
     scores[0] = scores[1] = scores[2] = scores[3] = 0;
-    const uint32_t* query = query_ + g_ * kQueryStride;
+    const int slot = (g_ + kPairColumns * place.pair) % kColumns;
+    const uint32_t* query = query_ + slot * kQueryStride;
 #pragma unroll
     for (int i = 0; i < kGroups32; ++i) {
       const uint4 q = *reinterpret_cast<const uint4*>(query + 16 * i + 4 * t_);
@@ -226,7 +234,7 @@ class Bf16Warp {
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int position = page * kPageTokens + g_ + i / 2 * 8;
+      const int position = place.page * kPageTokens + g_ + i / 2 * 8;
       const bool seen = position >= column_first_[i % 2] && position <= column_last_[i % 2];
       scores[i] = seen ? call_.Score<kCapped>(scores[i]) : -INFINITY;
     }

@@ -14,6 +14,7 @@ class F32Warp {
   static constexpr int kBlocksPerMultiprocessor = kHeadDim <= 128 ? 3 : 2;
   static constexpr int kExtraSharedFloats =
       kColumns * kHeadDim + kAttentionWarps * kPageTokens * kColumns;
+  static constexpr bool kPairs = false;
 
   __device__ F32Warp(const AttentionCall& call, const Tile& tile, float* shared)
       : call_(call),
@@ -32,15 +33,17 @@ class F32Warp {
     Reset();
   }
 
-  __device__ void LoadQuery(const AttentionCall& call, const Tile& tile) {
+  __device__ void LoadQuery(const AttentionCall& call, const Tile& tile, int kv_head,
+                            bool /*paired*/) {
     constexpr int kHalf = kHeadDim / 2;
     for (int i = threadIdx.x; i < kColumns * kHeadDim; i += kAttentionThreads) {
       const Column column(call, tile, i / kHeadDim);
       const int channel = i % kHeadDim;
       float rotated = 0;
       if (column.used) {
-        const float* head = static_cast<const float*>(call.qkv) +
-                            int64_t{column.row} * call.dims.qkv_dim() + column.head * kHeadDim;
+        const float* head =
+            static_cast<const float*>(call.qkv) + int64_t{column.row} * call.dims.qkv_dim() +
+            (kv_head * call.group + column.head_of_group) * kHeadDim;
         const bool low = channel < kHalf;
         const int64_t angle = int64_t{column.last} * kHalf + (low ? channel : channel - kHalf);
         const float other = low ? -head[channel + kHalf] : head[channel - kHalf];
@@ -52,16 +55,16 @@ class F32Warp {
     __syncthreads();
   }
 
-  __device__ void Prefetch(int /*page*/, int /*page_number*/) {}
+  __device__ void Prefetch(const PagePlace& /*place*/) {}
 
-  __device__ void Step(int page, int page_number, int /*next*/, int /*next_number*/) {
+  __device__ void Step(const PagePlace& place, const PagePlace& /*next*/) {
     float scores[kColumns];
-    Scores(page, page_number, scores);
+    Scores(place, scores);
     Softmax(scores);
-    WeighValues(page, page_number);
+    WeighValues(place);
   }
 
-  __device__ void Finish(float* max, float* total, float* sums, int stride) {
+  __device__ void Finish(int /*columns*/, float* max, float* total, float* sums, int stride) {
     if (lane_ == 0) {
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
@@ -95,9 +98,9 @@ class F32Warp {
   }
 
   // Of position lane / 2 of the page.
-  __device__ void Scores(int page, int page_number, float (&scores)[kColumns]) const {
-    const int position = page * kPageTokens + lane_ / 2;
-    const float* key = keys_.At(page_number, position) + lane_ % 2 * 4;
+  __device__ void Scores(const PagePlace& place, float (&scores)[kColumns]) const {
+    const int position = place.page * kPageTokens + lane_ / 2;
+    const float* key = keys_.At(place.number, place.kv_head, position) + lane_ % 2 * 4;
     const float* query = query_ + lane_ % 2 * 4;
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) scores[c] = 0;
@@ -148,12 +151,12 @@ class F32Warp {
     __syncwarp();
   }
 
-  __device__ void WeighValues(int page, int page_number) {
+  __device__ void WeighValues(const PagePlace& place) {
 #pragma unroll 4
     for (int r = 0; r < kPageTokens; ++r) {
-      const int position = page * kPageTokens + r;
+      const int position = place.page * kPageTokens + r;
       if (position > last_) break;
-      const float* value = values_.At(page_number, position);
+      const float* value = values_.At(place.number, place.kv_head, position);
       float4 v[kChunks];
 #pragma unroll
       for (int i = 0; i < kChunks; ++i) {

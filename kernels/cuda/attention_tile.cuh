@@ -87,7 +87,7 @@ __device__ inline Tile FindTile(const AttentionCall& call, int row) {
   return tile;
 }
 
-// Keys or values of the block's kv head and sequence. Without kExact no row is exact.
+// Keys or values of the block's sequence. Without kExact no row is exact.
 template <typename T, int kHeadDim, bool kValues, bool kExact>
 struct Source {
   const AttentionCall& call;
@@ -96,38 +96,58 @@ struct Source {
   __device__ Source(const AttentionCall& call, const Tile& tile)
       : call(call), exact(kExact && (kValues ? tile.exact_values : tile.exact_keys)) {}
   // The cached rows of a page.
-  __device__ const T* Page(int page_number) const {
-    const int head = (call.layer * 2 + kValues) * call.dims.kv_heads + blockIdx.x;
+  __device__ const T* Page(int page_number, int kv_head) const {
+    const int head = (call.layer * 2 + kValues) * call.dims.kv_heads + kv_head;
     return static_cast<const T*>(call.pool.base) + page_number * call.pool.page_elements +
            int64_t{head} * (kPageTokens * kHeadDim);
   }
   // Any row; page_number is of its page.
-  __device__ const T* At(int page_number, int position) const {
+  __device__ const T* At(int page_number, int kv_head, int position) const {
     if (exact) {
       const Run& run = call.step.runs[call.step.row_run[blockIdx.y]];
       const int index = position - run.first_position;
       if (index >= 0) {
         return static_cast<const T*>(kValues ? call.exact_values : call.exact_keys) +
                int64_t{run.first_row + min(index, run.rows - 1)} * call.dims.kv_dim() +
-               blockIdx.x * kHeadDim;
+               kv_head * kHeadDim;
       }
     }
-    return Page(page_number) + position % kPageTokens * kHeadDim;
+    return Page(page_number, kv_head) + position % kPageTokens * kHeadDim;
   }
 };
 
-// The row and query head of each column; the positions that it sees.
+// The row and query head, among those of its kv head, of each column; the positions that it sees.
 struct Column {
   bool used;
-  int row, head, first, last;
+  int row, head_of_group, first, last;
   __device__ Column(const AttentionCall& call, const Tile& tile, int column) {
     const int index = column * call.group_inverse >> 16;
     used = index < tile.rows;
     row = tile.row + index;
-    head = blockIdx.x * call.group + column - index * call.group;
+    head_of_group = column - index * call.group;
     last = used ? tile.position + index : -1;
     first = used ? OldestSeen(last, call.sliding_window) : 0;
   }
+};
+
+// Columns of a block that serves several kv heads. Where one head fills half of them at most, two
+// are worked through side by side: head `pair` of the two has the columns from kPairColumns * pair
+// on, and no warp waits for the others between them.
+constexpr int kPairColumns = kColumns / 2;
+struct Slot {
+  int kv_head, column;
+  __device__ Slot(int first_head, bool paired, int slot)
+      : kv_head(first_head + (paired ? slot / kPairColumns : 0)),
+        column(paired ? slot % kPairColumns : slot) {}
+};
+
+// A page of one kv head that a warp takes.
+struct PagePlace {
+  int page = -1;    // counted from the sequence's first; < 0: none
+  int number = 0;   // in the pool
+  int kv_head = 0;
+  int pair = 0;     // which of two heads that are worked through side by side
+  __device__ bool exists() const { return page >= 0; }
 };
 
 // Running state of one output value: sums relative to exp2(max).

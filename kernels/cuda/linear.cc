@@ -146,8 +146,10 @@ class RowCheck {
     for (const DeviceBytes* bytes : {&x_, &weight_, &y_, &workspace_}) {
       if (bytes->error() != cudaSuccess) error_ = bytes->error();
     }
-    // An algorithm that leaves part of its result unwritten is not judged by what lay there before.
+    // An algorithm that leaves part of its result unwritten, or reads more of the workspace than it
+    // wrote, is not judged by what lay there before.
     if (error_ == cudaSuccess) error_ = cudaMemset(y_.data(), 0, rows * y_bytes_);
+    if (error_ == cudaSuccess) error_ = cudaMemset(workspace_.data(), 0, workspace_bytes);
     for (int i = 0; i < rows; i += 2) {
       std::memcpy(&second_[Moved(i) * x_bytes_], &first_[i * x_bytes_], x_bytes_);
     }

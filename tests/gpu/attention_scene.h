@@ -88,6 +88,7 @@ struct SceneOptions {
   int max_context = 0;    // 0 = the shape's
   int trailing_rows = 3;  // without a token
   int layer = kSceneLayer;
+  int block_heads = 0;  // kv heads that a block takes in turn; 0 = as suits
 };
 
 // The host's side of a step: pages in random order, rows, runs and rules.
@@ -266,6 +267,7 @@ std::vector<T> LaunchScene(const SceneData<T>& data, const SceneTables<T>& table
   args.exact_values = exact_values.data();
   args.out = out.data();
   args.max_context = options.max_context ? options.max_context : data.shape.max_context;
+  args.block_heads = options.block_heads;
   const DeviceArray<char> workspace(
       AttentionWorkspaceBytes(args.dims, tables.rows, args.max_context));
   args.workspace = workspace.data();

@@ -149,6 +149,27 @@ TYPED_TEST(AttentionTest, BitsDoNotDependOnHowManyBlocksShareARow) {
   EXPECT_TRUE(SameRows(RunScene(data, runs, one), RunScene(data, runs, several)));
 }
 
+// One, two, four or all eight heads a block; two at a time go side by side where their columns fit.
+TYPED_TEST(AttentionTest, BitsDoNotDependOnHowManyHeadsABlockTakes) {
+  const std::vector<SceneRun> runs = MixedRuns();
+  for (int head_dim : {64, 80, 96, 128, 256}) {
+    for (int group : {1, 2, 3, 4, 5, 8}) {
+      for (int window : {0, 100}) {
+        const SceneData<TypeParam> data(SceneShape{8 * group, 8, head_dim, window});
+        SceneOptions options;
+        options.block_heads = 1;
+        const SceneOutput<TypeParam> alone = RunScene(data, runs, options);
+        for (int heads : {2, 4, 8}) {
+          options.block_heads = heads;
+          EXPECT_TRUE(SameRows(alone, RunScene(data, runs, options)))
+              << head_dim << " channels, group " << group << ", window " << window << ", " << heads
+              << " heads a block";
+        }
+      }
+    }
+  }
+}
+
 TYPED_TEST(AttentionTest, RefusesShapesThatItDoesNotServe) {
   Attention args;
   args.dtype = kDtypeOf<TypeParam>;

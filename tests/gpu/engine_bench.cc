@@ -183,13 +183,15 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   auto engine = CreateBatchEngine(*std::move(created), SchedulerOptionsOf(*forward, options, cuda));
   const int rows = cuda.chunk_rows;
   const int chunks = (running + rows - 1) / rows;
-  ProductTimes alone = ProductsAlone(*forward, rows);
-  alone.best *= chunks;
-  alone.sustained *= chunks;
+  const double middle_context = settings.prompt + settings.answer / 2.0;
+  const ProductTimes alone =
+      ProductsAlone(*forward, rows, chunks,
+                    static_cast<int64_t>(running * middle_context) * token_bytes);
   std::printf(
       "{\"shape\": \"%s\", \"running\": %d, \"chunk\": %d, \"products_ms\": %.3f, "
+      "\"steady_floor_ms\": %.3f, "
       "\"kv_ms_per_position\": %.6f, \"numerics\": \"%s\"}\n",
-      settings.shape.c_str(), running, rows, alone.best,
+      settings.shape.c_str(), running, rows, alone.best, alone.steady_step,
       running * 4.0 * config.num_kv_heads * config.head_dim * config.num_layers / bandwidth * 1e3,
       engine->numerics_class().c_str());
   if (!settings.sweeps.empty()) Sweep(settings, running, engine.get());
@@ -209,18 +211,19 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     const int64_t tokens = StepAll(engine.get());
     const double all = Seconds(start);
     const int64_t steps = engine->stats().steps - steps_before;
-    const double middle_context = settings.prompt + settings.answer / 2.0;
     const double kv_ms = running * middle_context * 4.0 * config.num_kv_heads * config.head_dim *
                          config.num_layers / bandwidth * 1e3;
     std::printf(
         "{\"running\": %d, \"chunk\": %d, \"mix\": \"%s\", \"prompt\": %d, \"answer\": %d, "
         "\"tokens_per_s\": %.0f, \"seconds\": %.3f, \"steps\": %lld, \"ms_per_step\": %.3f, "
         "\"stem\": %d, \"first_top\": %d, \"reused_rows\": %lld, \"products_ms\": %.3f, "
-        "\"products_sustained_ms\": %.3f, \"kv_ms\": %.3f, \"floor_ms\": %.3f, \"load_s\": %.2f}\n",
+        "\"products_sustained_ms\": %.3f, \"kv_ms\": %.3f, \"floor_ms\": %.3f, "
+        "\"steady_floor_ms\": %.3f, \"load_s\": %.2f}\n",
         running, rows, mix.front().c_str(), settings.prompt, settings.answer, tokens / all, all,
         static_cast<long long>(steps), all * 1e3 / static_cast<double>(steps), settings.stem,
         settings.first_top, static_cast<long long>(engine->stats().reused_rows - reused_before),
-        alone.best, alone.sustained, kv_ms, alone.best + kv_ms, load_seconds);
+        alone.best, alone.sustained, kv_ms, alone.best + kv_ms, alone.steady_step,
+        load_seconds);
     // The same again, part by part, round the middle of the answers. No sequence has ended by then,
     // so the cache holds as many positions as tokens went in.
     const auto tokens_in = [&] {
@@ -253,11 +256,11 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     const auto sums = times.Sum();
     std::printf(
         "{\"running\": %d, \"mix\": \"%s\", \"step_ms\": %.3f, \"kv_ms\": %.3f, "
-        "\"floor_ms\": %.3f, \"parts_ms\": {\"products\": %.3f, \"attention\": %.3f, \"kv_write\": "
+        "\"floor_ms\": %.3f, \"steady_floor_ms\": %.3f, \"parts_ms\": {\"products\": %.3f, \"attention\": %.3f, \"kv_write\": "
         "%.3f, \"row_ops\": %.3f, "
         "\"sampling\": %.3f}}\n",
         running, mix.front().c_str(), graph_ms, held_ms, alone.best + held_ms,
-        sums[0] / kTimedSteps, sums[1] / kTimedSteps, sums[2] / kTimedSteps, sums[3] / kTimedSteps,
+        alone.steady_step, sums[0] / kTimedSteps, sums[1] / kTimedSteps, sums[2] / kTimedSteps, sums[3] / kTimedSteps,
         sums[4] / kTimedSteps);
     std::fflush(stdout);
     StepAll(engine.get());

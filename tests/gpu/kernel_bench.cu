@@ -154,9 +154,10 @@ struct Heads {
   int queries = kHeads, keys = kKvHeads, channels = kHeadDim;
 };
 
-void MeasureAttention(const char* name, int sequences, int rows, int context, int layers,
-                      Heads heads = {}) {
+void MeasureAttention(const std::string& name, int sequences, int rows, int context, int layers,
+                      Heads heads = {}, int block_heads = 0) {
   Attention args;
+  args.block_heads = block_heads;
   ModelDims& dims = args.dims;
   dims.layers = layers;
   dims.heads = heads.queries;
@@ -295,6 +296,14 @@ void MeasureAll(bool products) {
   MeasureAttention("attention, 256 sequences x 4096", 256, 1, 4096, 8);
   MeasureAttention("attention, 28/4 heads of 128, 256 x 300", 256, 1, 300, 28, {28, 4, 128});
   MeasureAttention("attention, 32/8 heads of 64, 256 x 300", 256, 1, 300, 16, {32, 8, 64});
+  // In the middle of an answer; by how many heads a block takes.
+  for (int sequences : {64, 128, 256, 512}) {
+    for (int block_heads : {1, 2, 4, 8}) {
+      MeasureAttention("attention, " + std::to_string(sequences) + " sequences x 197, " +
+                           std::to_string(block_heads) + " heads a block",
+                       sequences, 1, 197, 32, {}, block_heads);
+    }
+  }
   MeasureAttention("attention, 4 sequences x 300", 4, 1, 300, 32);
   MeasureAttention("attention, 4 prompts of 64", 4, 64, 64, 32);
   MeasureAttention("attention, 1 prompt of 1024", 1, 1024, 1024, 32);

@@ -83,7 +83,9 @@ run_tests() {
 }
 
 # racecheck's filter leaves out the library's kernels, whose checking takes the time; ours all have
-# the namespace in their names. What one tool finds does not keep the next from running.
+# the namespace in their names. Filtered or not it cannot run the library's bf16 products on Hopper
+# ("failed to handle a hardware exception"), so what calls them runs in fp32 alone; our own bf16
+# kernels have tests without products. What one tool finds does not keep the next from running.
 run_sanitizers() {
   local failed=0 tool only
   for tool in memcheck initcheck; do
@@ -91,8 +93,10 @@ run_sanitizers() {
   done
   only=--kernel-name
   [[ $(compute-sanitizer --help) == *--kernel-name* ]] || only=--kernel-regex
+  echo "SKIPPED: racecheck of bf16 products and of the engine in bf16, which the tool cannot run"
   for tests in gpu_engine_race_test 'gpu_[!e]*_test'; do
-    each "$tests" "$@" -- compute-sanitizer --tool racecheck "$only" kns=plumbline \
+    GTEST_FILTER=$GTEST_FILTER:LinearTest/1.*:*RaceTest*/bf16 \
+      each "$tests" "$@" -- compute-sanitizer --tool racecheck "$only" kns=plumbline \
       --error-exitcode 1 || failed=1
   done
   return $failed
@@ -113,8 +117,9 @@ case $mode in
   bench) needs_gpu && each 'gpu_*_bench' "$@" -- env ;;
   sanitize)
     needs_gpu
-    # Tests of the comparison itself ("Wrong") launch many kernels and add nothing here.
-    export PLUMB_GPU_SMALL=1 GTEST_FILTER='-*Wrong*'
+    # Tests of the comparison itself ("Wrong") launch many kernels and add nothing here; one asks
+    # for more memory than there is, which memcheck counts as an error.
+    export PLUMB_GPU_SMALL=1 GTEST_FILTER='-*Wrong*:*MemoryIsShort*'
     run_sanitizers "$@"
     ;;
   *) usage ;;
