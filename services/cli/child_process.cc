@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 
 namespace plumbline {
@@ -17,8 +20,19 @@ namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(20);
 
+// Where a name without a folder stands in PATH; the name itself where it stands nowhere.
+std::string InPath(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  if (path == nullptr || absl::StrContains(name, '/')) return name;
+  for (const absl::string_view folder : absl::StrSplit(path, ':', absl::SkipEmpty())) {
+    std::string full = absl::StrCat(folder, "/", name);
+    if (access(full.c_str(), X_OK) == 0) return full;
+  }
+  return name;
+}
+
 // Between fork and exec only async-signal-safe calls are allowed.
-[[noreturn]] void RunChild(char* const* argv, int log_fd, pid_t parent, int error_fd) {
+[[noreturn]] void RunChild(const char* program, char* const* argv, int log_fd, pid_t parent, int error_fd) {
   setpgid(0, 0);
   signal(SIGPIPE, SIG_DFL);  // plumb ignores it, and exec would hand that on
   prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -27,7 +41,7 @@ constexpr absl::Duration kPoll = absl::Milliseconds(20);
     dup2(log_fd, STDOUT_FILENO);
     dup2(log_fd, STDERR_FILENO);
   }
-  execv(argv[0], argv);
+  execv(program, argv);
   const int error = errno;
   [[maybe_unused]] ssize_t written = write(error_fd, &error, sizeof(error));
   _exit(127);
@@ -53,9 +67,10 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
     if (log_fd >= 0) close(log_fd);
     return absl::ResourceExhaustedError(absl::StrCat("cannot make a pipe: ", strerror(errno)));
   }
+  const std::string program = InPath(argv[0]);
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) RunChild(arguments.data(), log_fd, parent, error_pipe[1]);
+  if (pid == 0) RunChild(program.c_str(), arguments.data(), log_fd, parent, error_pipe[1]);
   const int fork_error = errno;
   if (log_fd >= 0) close(log_fd);
   close(error_pipe[1]);

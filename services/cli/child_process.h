@@ -18,8 +18,8 @@ namespace plumbline {
 
 class ChildProcess {
  public:
-  // log_path: both streams are appended, mode 0600; empty = inherit. NotFound when the program is
-  // not there or may not run.
+  // argv[0] without a folder is looked for in PATH. log_path: both streams are appended, mode 0600;
+  // empty = inherit. NotFound when the program is not there or may not run.
   static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(const std::vector<std::string>& argv,
                                                              const std::string& log_path);
   ~ChildProcess();  // SIGKILL if it still runs

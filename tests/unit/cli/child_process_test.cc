@@ -36,6 +36,13 @@ TEST(ChildProcessTest, MissingProgramIsAnErrorAtStart) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("/no/such/program")));
 }
 
+TEST(ChildProcessTest, ANameWithoutAFolderIsLookedForInPath) {
+  ASSERT_OK_AND_ASSIGN(auto child, ChildProcess::Start({"sh", "-c", "exit 3"}, ""));
+  EXPECT_EQ(AwaitEnd(*child), "exit code 3");
+  EXPECT_THAT(ChildProcess::Start({"no-such-program-in-path"}, ""),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("no-such-program-in-path")));
+}
+
 TEST(ChildProcessTest, StopEndsAProcessThatIgnoresTerm) {
   ASSERT_OK_AND_ASSIGN(auto child,
                        ChildProcess::Start({"/bin/sh", "-c", "trap '' TERM; exec sleep 600"}, ""));
