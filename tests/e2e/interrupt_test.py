@@ -1,6 +1,6 @@
 """Ctrl-C leaves a study: one that runs by itself stops and goes on with the printed command, one that
 waits for a model which no worker has says so at once and stays until it is cancelled. An idle cluster
-is gone within a second.
+is gone within a second, and its studies go on without it.
 """
 import json
 import os
@@ -57,9 +57,26 @@ def stop_idle(cluster):
     assert seconds < 2.5 * PATIENCE
 
 
+def check_up_stopped(folder):
+    """A study that a stopped `plumb up` leaves goes on with its data folder alone, from any folder."""
+    data = os.path.join(folder, "left")
+    cluster = Cluster(data, os.path.relpath(os.path.join(folder, "models")), workers=1)
+    try:
+        with cluster.stopped("worker-0"):
+            experiment = run("custom", "--coordinator", cluster.address, "--model", "tiny-chat", "--kv", "*:int8.asym.token",
+                             "--max-prompts", "8", "--max-new-tokens", "4", "--detach").stdout.strip()
+            run("cancel", experiment, "--coordinator", cluster.address)
+    finally:
+        end(cluster.process)
+    done = run("resume", experiment, "--data", data, cwd=folder)
+    assert done.stdout.lstrip().startswith("MEASURED"), (done.stdout, done.stderr)
+    say("after `plumb up` has stopped, resume finds the models that it served")
+
+
 def main():
     with workplace() as folder:
         check_wrong_model(folder)
+        check_up_stopped(folder)
         data = os.path.join(folder, "data")
         # More cells than two workers hold at once (512 each): what they hold they finish before they go.
         plans = [word for bits in (8, 6, 5, 4, 3, 2) for word in ("--kv", f"*:int{bits}.asym.token")]
