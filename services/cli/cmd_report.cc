@@ -18,7 +18,7 @@ namespace {
 
 struct ReportFlags {
   SessionFlags session;
-  std::string id, format = "html", out;
+  std::string id, format, out;  // format: empty = html
   bool show_texts = false, canonical = false;
 };
 
@@ -28,10 +28,16 @@ absl::Status Report(const ReportFlags& flags) {
                                                   {"json", v1::REPORT_FORMAT_JSON},
                                                   {"csv", v1::REPORT_FORMAT_CSV},
                                                   {"latex", v1::REPORT_FORMAT_LATEX}};
+  if (flags.canonical && !flags.format.empty() && flags.format != "json") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--canonical is JSON of its own and has no --format ", flags.format,
+                     ": leave one of them out"));
+  }
   PLUMB_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
                          Session::Open(flags.session, Session::Need::kRead));
-  const v1::ReportFormat format =
-      flags.canonical ? v1::REPORT_FORMAT_CANONICAL : kFormats->at(flags.format);
+  const v1::ReportFormat format = flags.canonical        ? v1::REPORT_FORMAT_CANONICAL
+                                  : flags.format.empty() ? v1::REPORT_FORMAT_HTML
+                                                         : kFormats->at(flags.format);
   PLUMB_ASSIGN_OR_RETURN(const std::vector<NamedFile> files,
                          FetchReport(*session, flags.id, format, flags.show_texts));
   if (flags.out == "-") {
@@ -155,9 +161,8 @@ void AddReport(CLI::App& app, int* exit_code) {
       "  plumb report ID --canonical --out a.json   two runs of one study give equal bytes");
   flags->session.Register(command);
   command->add_option("ID", flags->id, "the experiment")->required();
-  command->add_option("--format", flags->format, "html, json, csv or latex")
-      ->check(CLI::IsMember({"html", "json", "csv", "latex"}))
-      ->capture_default_str();
+  command->add_option("--format", flags->format, "html (the default), json, csv or latex")
+      ->check(CLI::IsMember({"html", "json", "csv", "latex"}));
   command->add_option("--out", flags->out, "file or folder; - for standard output");
   command->add_flag("--canonical", flags->canonical, "time- and worker-free JSON with every cell");
   command->add_flag("--show-texts", flags->show_texts,

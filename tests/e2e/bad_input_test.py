@@ -84,7 +84,10 @@ FLAGS = [
     (["diagnose", "--target", "int4.nope.token"], ["nope"]),
     (["diagnose", "--jitter-replicas", "99999999999"], ["99999999999"]),
     (["diagnose", "--jitter-replicas", "0"], ["--jitter-replicas", "1 to 16"]),
-    (["sweep", "--utility-text", "no/such.txt"], ["no/such.txt"]),
+    (["diagnose", "--utility-text", "no/such.txt"], ["no/such.txt"]),
+    (["sweep", "--utility-text", "none"], ["--utility-text"]),
+    (["generate", "--top-p", "0.5"], ["0.5", "--temperature"]), (["sweep", "--top-p", "0.5"], ["0.5", "--temperature"]),
+    (["sweep", "--detach", "--coordinator", "127.0.0.1:1", "--out", "any"], ["--detach", "any"]),
     (["sweep", "--exclude", "no/such.list"], ["no/such.list"]),
 ]
 
@@ -94,7 +97,8 @@ FAILURES = {"bundle manifest-digest", "bundle file-short", "bundle file-flipped"
 
 # Requests to a running coordinator and worker.
 REQUESTS = [
-    (["report", "exp-nosuch"], ["exp-nosuch"]), (["results", "exp-nosuch"], ["exp-nosuch"]),
+    (["report", "exp-nosuch"], ["exp-nosuch"]),
+    (["report", "DONE", "--canonical", "--format", "csv"], ["--canonical", "csv"]), (["results", "exp-nosuch"], ["exp-nosuch"]),
     (["watch", "exp-nosuch"], ["exp-nosuch"]), (["cancel", "exp-nosuch"], ["exp-nosuch"]),
     (["resume", "exp-nosuch"], ["exp-nosuch"]), (["purge", "exp-nosuch"], ["exp-nosuch"]),
     (["gate", "exp-nosuch"], ["exp-nosuch"]), (["gate", "DONE", "--max-flip-rate", "2"], ["2"]),
