@@ -141,10 +141,6 @@ int Gate(const GateFlags& flags) {
     case v1::GATE_DECISION_FAIL:
       return 1;
     case v1::GATE_DECISION_UNDECIDED:
-      if (response->more_prompts_needed() > 0) {
-        printf("about %s more refused prompts are needed at the rate seen so far\n",
-               absl::StrCat(response->more_prompts_needed()).c_str());
-      }
       return 3;
     default:
       return 2;

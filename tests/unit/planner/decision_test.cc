@@ -242,6 +242,17 @@ TEST(CheckGate, SaysWhatCannotBeSaid) {
 
   EXPECT_THAT(CheckGate(v1::Report(), Limit(0.05)),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("none yet")));
+  // A custom study never gets a target: its user must choose.
+  v1::Report custom;
+  custom.mutable_study()->mutable_custom();
+  EXPECT_THAT(CheckGate(custom, Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("none yet")));
+  custom.add_sweep()->set_name("int8.asym.token,0:fp");
+  custom.add_sweep()->set_name("fp8_e4m3");
+  EXPECT_THAT(CheckGate(custom, Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("(--condition): \"int8.asym.token,0:fp\", \"fp8_e4m3\""),
+                             Not(HasSubstr("\"target\"")))));
   EXPECT_THAT(CheckGate(ReportWith(0, 0, "*:fp"), Limit(0.05)),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("refuses none")));
   EXPECT_THAT(CheckGate(ReportWith(0, 10, "*:fp"), Limit(0.05, "no such")),
@@ -322,6 +333,11 @@ TEST(ExportPlan, NeedsARecommendationOrAName) {
   request.set_engine(v1::SERVING_ENGINE_VLLM);
   EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no plan is recommended")));
+  v1::Report ships = ReportWith(0, 100, "*:fp8_e4m3.post");
+  ships.mutable_headline()->set_decision(v1::DECISION_SHIP);
+  EXPECT_THAT(ExportPlan(ships, request),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("may ship"), HasSubstr("--plan target"))));
   request.set_plan_name("nothing");
   EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("target")));
