@@ -180,13 +180,17 @@ void AddExport(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* command =
       app.add_subcommand("export", "The recommended plan as a serving engine's own settings");
-  command->footer("Example:\n  plumb export ID --engine vllm");
+  command->footer(
+      "Examples:\n"
+      "  plumb export ID --engine vllm                 the recommended plan\n"
+      "  plumb export ID --engine vllm --plan target   of a study that ends with SHIP");
   flags->session.Register(command);
   command->add_option("ID", flags->id, "the experiment")->required();
   command->add_option("--engine", flags->engine, "vllm, llamacpp or transformers")
       ->required()
       ->check(CLI::IsMember({"vllm", "llamacpp", "transformers"}));
-  command->add_option("--plan", flags->plan, "another plan of the report, by its name");
+  command->add_option("--plan", flags->plan,
+                      "another plan of the report, by its name; target: what was judged");
   command->callback([=] { *exit_code = Finish(Export(*flags)); });
 }
 

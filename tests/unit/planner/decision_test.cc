@@ -188,6 +188,20 @@ TEST(CheckGate, APlanThatFailsAGuardDoesNotPass) {
   EXPECT_EQ(gate.decision(), v1::GATE_DECISION_FAIL);
 }
 
+TEST(CheckGate, SaysThatAPlansCountsAreOfTheTestSplit) {
+  v1::Report report = WithPlan(0, 87);
+  report.mutable_target()->set_prompts("all");
+  report.mutable_plans(0)->mutable_test()->set_prompts("split test");
+  ASSERT_OK_AND_ASSIGN(auto gate, CheckGate(report, Limit(0.05, "greedy-7-int8")));
+  EXPECT_THAT(gate.explanation(), HasSubstr(" on split test: 0 of 87 refusals flip"));
+  ASSERT_OK_AND_ASSIGN(gate, CheckGate(report, Limit(0.05)));
+  EXPECT_THAT(gate.explanation(), Not(HasSubstr("split")));
+  // Policy paper knows no splits.
+  report.mutable_plans(0)->mutable_test()->set_prompts("all");
+  ASSERT_OK_AND_ASSIGN(gate, CheckGate(report, Limit(0.05, "greedy-7-int8")));
+  EXPECT_THAT(gate.explanation(), Not(HasSubstr("split")));
+}
+
 TEST(CheckGate, TellsThatTheTargetRefusesMoreHarmlessPrompts) {
   v1::Report report = ReportWith(0, 200, "*:int4.asym.token");
   report.mutable_target()->set_harmless(100);
@@ -345,6 +359,27 @@ TEST(ExportPlan, NeedsARecommendationOrAName) {
   request.clear_engine();
   EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("vllm")));
+}
+
+TEST(ExportPlan, OfACustomStudyNamesItsPlansAndNoTarget) {
+  v1::Report custom = ReportWith(0, 100, "*:fp");
+  custom.clear_target();
+  custom.mutable_study()->mutable_custom();
+  v1::ConditionResult* condition = custom.add_sweep();
+  condition->set_name("fp8_e4m3.post");
+  condition->set_plan("*:fp8_e4m3.post");
+  v1::ExportPlanRequest request;
+  request.set_engine(v1::SERVING_ENGINE_VLLM);
+  EXPECT_THAT(ExportPlan(custom, request),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("no plan is recommended; "), HasSubstr("\"fp8_e4m3.post\""),
+                             Not(HasSubstr("target")))));
+  request.set_plan_name("target");
+  EXPECT_THAT(ExportPlan(custom, request),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("no plan \"target\" in this report; it has \"fp8_e4m3.post\"")));
+  request.set_plan_name("fp8_e4m3.post");
+  EXPECT_THAT(ExportPlan(custom, request), IsOk());
 }
 
 }  // namespace
