@@ -75,10 +75,12 @@ absl::Status List(const SessionFlags& flags) {
         (*session)->experiments().Call(&v1::Experiments::Stub::ListExperiments, request);
     if (!page.ok()) return page.status();
     for (const v1::Experiment& experiment : page->experiments()) {
+      // One that waits for its model has but what was asked for.
+      const std::string& model = experiment.model().name().empty() ? experiment.study().model()
+                                                                   : experiment.model().name();
       printf("%-20s %-9s %-10s %-18s %s %s\n", experiment.id().c_str(),
              KindWord(experiment.study()), StateWord(experiment.state()),
-             experiment.stage().c_str(), experiment.model().name().c_str(),
-             experiment.study().name().c_str());
+             experiment.stage().c_str(), model.c_str(), experiment.study().name().c_str());
     }
     if (page->next_page_token().empty()) return absl::OkStatus();
     request.set_page_token(page->next_page_token());

@@ -170,6 +170,7 @@ int RunStudy(const StudyFlags& flags, const v1::Study& study) {
   v1::CreateExperimentRequest request;
   request.set_request_id(RequestId(flags, study));
   *request.mutable_study() = study;
+  request.set_wait_for_model(flags.wait_for_model);
   const auto created =
       (*session)->experiments().Call(&v1::Experiments::Stub::CreateExperiment, request);
   if (!created.ok()) return Finish(created.status());

@@ -79,6 +79,10 @@ void StudyFlags::Register(CLI::App* app) {
       "the same id with the same study is the same experiment (default: the study's own "
       "digest, so that a repeated command goes on)");
   app->add_option("--out", out, "folder for the report (default: DATA/reports/ID)");
+  app->add_flag(
+      "--wait-for-model", wait_for_model,
+      "create the study although the workers of the running cluster have other models only; "
+      "it starts when one has this one");
   app->add_flag("--detach", detach, "with --coordinator: start it and return");
 }
 

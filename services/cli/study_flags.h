@@ -22,7 +22,7 @@ struct StudyFlags {
   uint64_t seed = 0;
   double temperature = 0, top_p = 0, flip_limit = 0;
   bool run_to_the_end = false, paper_quirks = false, parse_special = false, raw = false,
-       detach = false, include_trained_on = false;
+       detach = false, include_trained_on = false, wait_for_model = false;
   std::string out;  // where the report goes
 
   // What every kind of study heeds; the others are for the kinds that do.

@@ -1,5 +1,5 @@
-"""Ctrl-C leaves a study: one that runs by itself stops and goes on with the printed command, one that
-waits for a model which no worker has says so at once and stays until it is cancelled. An idle cluster
+"""Ctrl-C leaves a study: one that runs by itself stops and goes on with the printed command, one that was
+asked to wait for a model which no worker has says so at once and stays until it is cancelled. An idle cluster
 is gone within a second, and its studies go on without it.
 """
 import json
@@ -20,10 +20,17 @@ def finished(experiment, data):
 def check_wrong_model(folder):
     cluster = Cluster(os.path.join(folder, "served"), os.path.join(folder, "models"), workers=1)
     try:
+        # The cluster is up a moment before its worker has told the coordinator of its models.
+        run("custom", "--coordinator", cluster.address, "--model", "tiny-chat", "--kv", "*:fp", "--max-prompts", "1",
+            "--max-new-tokens", "1")
+        for more in ([], ["--detach"]):
+            refused = run("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta", *more, check=False)
+            assert refused.returncode == 2 and not refused.stdout, refused
+            assert "'tiny-chta'" in refused.stderr and "offer tiny-chat (" in refused.stderr, refused.stderr
+        assert cluster.count("experiments") == 1
         asked = time.monotonic()
-        study = Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta")
+        study = Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta", "--wait-for-model")
         try:
-            # The cluster is up a moment before its worker has told the coordinator of its models.
             await_true(lambda: "To end it: plumb cancel" in study.output() and
                        "offer tiny-chat (" in study.output(), 20, "word of what it waits for")
             seconds = time.monotonic() - asked
@@ -34,8 +41,10 @@ def check_wrong_model(folder):
         output = study.output()
         assert code == 130, f"exit {code}\n{output}"
         assert "'tiny-chta'" in output and "offer tiny-chat (" in output, output
-        stored = cluster.query("SELECT message FROM experiments")[0][0]
+        stored = cluster.query("SELECT message FROM experiments WHERE message != ''")[0][0]
         assert stored in output and "offer tiny-chat (" in stored, (stored, output)
+        listed = run("list", "--coordinator", cluster.address).stdout
+        assert re.search(r"diagnose +pending .* tiny-chta", listed), listed
         cancel = re.search(r"plumb (cancel \S+ --coordinator \S+)$", output, re.MULTILINE).group(1)
         assert "cancelled" in run(*cancel.split()).stdout
         say(f"a model that no worker has: told after {seconds:.1f} s: {stored}")
