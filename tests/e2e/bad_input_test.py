@@ -107,6 +107,7 @@ REQUESTS = [
     (["export", "DONE", "--engine", "vllm", "--plan", "nosuch"], ["nosuch"]),
     (["export", "DONE", "--engine", "abacus"], ["abacus"]),
     (["sweep", "--model", "tiny-chat", "--prompts", "nosuch"], ["nosuch"]),
+    (["sweep", "--model", "tiny-chat", "--prompts", "nosuch.csv"], ["--prompts", "cannot open nosuch.csv"]),
     (["custom", "--model", "tiny-chat", "--kv", "*:int9"], ["int9"]),
     (["canary", "--model", "tiny-chat", "--kv", "nope"], ["nope"]),
     (["mitigate", "--model", "tiny-chat", "--kv", "*:fp,0:fq"], ["fq"]),
