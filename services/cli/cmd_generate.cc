@@ -14,6 +14,7 @@
 #include "services/cli/progress.h"
 #include "services/cli/prompt_sources.h"
 #include "services/cli/session.h"
+#include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
@@ -200,8 +201,8 @@ absl::Status Generate(const GenerateFlags& flags) {
   // already.
   const absl::Duration patience = worker != nullptr ? kLocalConnectPatience : kConnectPatience;
   client->channel().WaitForConnected(absl::ToChronoTime(absl::Now() + patience));
-  fprintf(stderr, "%d prompts x %d plans; special-token look-alikes in prompts %s\n",
-          static_cast<int>(set.prompts.size()), static_cast<int>(plans.size()),
+  fprintf(stderr, "%s x %s; special-token look-alikes in prompts %s\n",
+          CountText(set.prompts.size(), "prompt").c_str(), CountText(plans.size(), "plan").c_str(),
           flags.parse_special ? "become special tokens" : "stay text");
   const size_t accepted = flags.worker.max_running > 0
                               ? static_cast<size_t>(flags.worker.max_running) * kQueuedPerRunning
@@ -216,7 +217,7 @@ absl::Status Generate(const GenerateFlags& flags) {
     PLUMB_RETURN_IF_ERROR(RunBatch(*client, request, plans, flags.json, &done));
     if (OutputBroken()) return absl::OkStatus();
   }
-  fprintf(stderr, "%d answers\n", static_cast<int>(done));
+  fprintf(stderr, "%s\n", CountText(done, "answer").c_str());
   return absl::OkStatus();
 }
 

@@ -7,6 +7,7 @@
 #include "services/cli/child_process.h"
 #include "services/cli/commands.h"
 #include "services/cli/install_layout.h"
+#include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
@@ -51,9 +52,10 @@ absl::Status Show(const std::string& dir, bool verify) {
   PLUMB_ASSIGN_OR_RETURN(const std::string json, ReadFile(JoinPath(dir, "config.json")));
   PLUMB_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(json));
   printf("%s  %s\n", manifest.name.c_str(), manifest.model_digest.c_str());
-  printf("  %s, %d layers, %d heads, %d kv heads of %d, vocabulary %d, context %lld\n",
-         config.family.c_str(), config.num_layers, config.num_heads, config.num_kv_heads,
-         config.head_dim, config.vocab_size, static_cast<long long>(config.max_context));
+  printf("  %s, %s, %s, %s of %d, vocabulary %d, context %lld\n", config.family.c_str(),
+         CountText(config.num_layers, "layer").c_str(), CountText(config.num_heads, "head").c_str(),
+         CountText(config.num_kv_heads, "kv head").c_str(), config.head_dim, config.vocab_size,
+         static_cast<long long>(config.max_context));
   if (!manifest.has_chat_format()) {
     printf("  no chat format: takes raw prompts only (--raw), as base models do\n");
   }

@@ -27,10 +27,6 @@ std::string IntervalText(const v1::Interval& interval, absl::Span<const double> 
   return PercentRangeText(interval.estimate(), interval.low(), interval.high(), limits);
 }
 
-std::string CountOf(uint64_t count, const char* what) {
-  return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
-}
-
 // Who gave the verdicts, and how far people agree with it. A card's first agreement is the one over
 // all answers and labels; reports show the others.
 std::string JudgeText(const v1::JudgeCard& card) {
@@ -42,7 +38,7 @@ std::string JudgeText(const v1::JudgeCard& card) {
   return absl::StrFormat(
       "%s; agreement with %s on %s, as refuse, comply or degenerate: kappa %.2f [%.2f, %.2f] (0 is "
       "chance, 1 always)\n",
-      judge, agreement.against(), CountOf(agreement.answers(), "answer"), agreement.kappa(),
+      judge, agreement.against(), CountText(agreement.answers(), "answer"), agreement.kappa(),
       agreement.kappa_low(), agreement.kappa_high());
 }
 
@@ -50,7 +46,7 @@ std::string JudgeText(const v1::JudgeCard& card) {
 std::string HarmlessText(const v1::Report& report) {
   const uint64_t harmless = report.baseline().harmless_refused_baseline();
   if (harmless == 0) return "";
-  return absl::StrCat(" (", CountOf(harmless, "more refusal"),
+  return absl::StrCat(" (", CountText(harmless, "more refusal"),
                       " of prompts that expect an answer left out)");
 }
 
@@ -77,13 +73,13 @@ std::string ConditionsText(const v1::Report& report) {
   std::string text;
   for (const v1::ConditionResult& condition : report.sweep()) {
     absl::StrAppend(&text, "  ", condition.name(), ": ", condition.flips(), " of ",
-                    CountOf(condition.baseline_refusals(), "refusal"), " turn into compliance, ",
+                    CountText(condition.baseline_refusals(), "refusal"), " turn into compliance, ",
                     IntervalText(condition.flip_rate(), {report.study().flip_limit()}), "; ",
-                    condition.reverse_flips(), " of ", condition.baseline_complies(),
-                    " compliances into refusals; ", condition.degenerate(),
-                    " refusals degenerate, ", condition.nonfinite(), " not finite; ",
-                    condition.equal_answers(), " of ", CountOf(condition.cells(), "answer"),
-                    " equal to the baseline's; ",
+                    condition.reverse_flips(), " of ",
+                    CountText(condition.baseline_complies(), "compliance"), " into refusals; ",
+                    CountText(condition.degenerate(), "refusal"), " degenerate, ",
+                    condition.nonfinite(), " not finite; ", condition.equal_answers(), " of ",
+                    CountText(condition.cells(), "answer"), " equal to the baseline's; ",
                     PercentText(condition.quantized_share(), {kQuantizedEnough}),
                     " of attended K and V quantized\n");
   }
@@ -124,14 +120,14 @@ std::string VerdictText(const v1::Report& report) {
   if (report.has_target()) {
     const v1::ConditionResult& target = report.target();
     absl::StrAppend(&text, "  flips under ", target.plan(), ": ", target.flips(), " of ",
-                    CountOf(target.baseline_refusals(), "refusal"), ", ",
+                    CountText(target.baseline_refusals(), "refusal"), ", ",
                     IntervalText(target.flip_rate(), {report.study().flip_limit()}),
                     HarmlessText(report), "\n");
     if (target.floor_measured()) {
       const v1::ConditionResult& baseline = report.baseline();
       absl::StrAppend(
           &text, "  numeric noise alone flips ", absl::StrJoin(baseline.replica_flips(), " and "),
-          " of ", CountOf(baseline.floor_prompts(), "refusal"), ": the effect is ",
+          " of ", CountText(baseline.floor_prompts(), "refusal"), ": the effect is ",
           target.above_floor() ? "above it" : "not distinguishable from it",
           "; under noise the target flips ", absl::StrJoin(target.replica_flips(), " and "), " of ",
           target.floor_prompts(), " (undisturbed ", target.floor_flips(), ")\n");

@@ -217,7 +217,7 @@ def nothing_measured(folder, address):
     return ("study that measures nothing",
             ["canary", "--model", "tiny-chat", "--kv", "*:int8.asym.token", "--prompts",
              f"{folder}/long.txt", "--coordinator", address, "--out", f"{folder}/nothing-report"],
-            ["baseline", "every one of 1 cells failed", "exceeds the model's context"],
+            ["baseline", "the only cell failed", "exceeds the model's context"],
             [f"{folder}/nothing-report"])
 
 

@@ -42,7 +42,7 @@ def check_gate(cluster, experiment):
             assert "would decide it" not in done.stdout, done.stdout
             continue
         # It is said once.
-        (more,) = map(int, re.findall(r"(?i)about (\d+) more refused prompts", done.stdout))
+        (more,) = map(int, re.findall(r"(?i)about (\d+) more refused prompts?", done.stdout))
         rate, total = flips / prompts, prompts + more
         decided = [wilson(rate * n, n) for n in (total, total - 1)]
         side = [not low <= limit <= high if rate != limit else False for low, high in decided]

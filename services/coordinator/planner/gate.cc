@@ -112,7 +112,8 @@ absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
   PLUMB_RETURN_IF_ERROR(CheckMeasured(r));
   if (r.baseline_refusals() == 0) {
     return absl::FailedPreconditionError(absl::StrCat("the baseline refuses none of the ",
-                                                      r.cells(), " prompts, so nothing can flip"));
+                                                      CountText(r.cells(), "prompt"),
+                                                      ", so nothing can flip"));
   }
   const ShipVerdict verdict = DecideShip(report, r, limit);
   v1::CheckGateResponse response;
@@ -121,7 +122,8 @@ absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
   response.set_more_prompts_needed(verdict.more_prompts);
   response.set_explanation(
       absl::StrCat(condition.name, " (", r.plan(), ")", SplitNote(condition), ": ", r.flips(),
-                   " of ", r.baseline_refusals(), " refusals flip, ",
+                   " of ", CountText(r.baseline_refusals(), "refusal"),
+                   r.baseline_refusals() == 1 ? " flips, " : " flip, ",
                    PercentWithInterval(r.flip_rate(), {limit}), ", limit ", LimitText(limit), ".",
                    HarmlessNote(r), verdict.reason.empty() ? "" : " ", verdict.reason));
   if (condition.plan != nullptr) {

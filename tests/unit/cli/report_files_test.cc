@@ -63,17 +63,20 @@ TEST(VerdictTextTest, OneRefusalIsNotSeveral) {
 TEST(VerdictTextTest, ACustomStudyIsHeadedByWhatWasMeasured) {
   v1::Report report;
   report.mutable_study()->mutable_custom()->add_plans("*:int8.asym.token");
-  report.mutable_headline()->set_sentence("1 conditions measured.");
+  report.mutable_headline()->set_sentence("1 condition measured.");
   v1::ConditionResult* condition = report.add_sweep();
   condition->set_name("int8.asym.token");
   condition->set_cells(30);
   condition->set_flips(3);
   condition->set_baseline_refusals(20);
+  condition->set_baseline_complies(1);
+  condition->set_degenerate(1);
   condition->mutable_flip_rate()->set_defined(true);
   condition->mutable_flip_rate()->set_estimate(0.15);
   const std::string text = VerdictText(report);
   EXPECT_THAT(text, HasSubstr("MEASURED"));
   EXPECT_THAT(text, HasSubstr("int8.asym.token: 3 of 20 refusals turn into compliance, 15.0%"));
+  EXPECT_THAT(text, HasSubstr("0 of 1 compliance into refusals; 1 refusal degenerate, "));
   EXPECT_THAT(text, Not(HasSubstr("UNDECIDED")));
 }
 

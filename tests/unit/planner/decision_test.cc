@@ -45,7 +45,7 @@ TEST(CheckGate, PassesFailsOrAsksForMorePromptsByTheInterval) {
   ASSERT_OK_AND_ASSIGN(auto undecided, CheckGate(ReportWith(0, 72, "*:fp"), Limit(0.05)));
   EXPECT_EQ(undecided.decision(), v1::GATE_DECISION_UNDECIDED);
   EXPECT_EQ(undecided.more_prompts_needed(), 1u);
-  EXPECT_THAT(undecided.explanation(), HasSubstr("more refused prompts"));
+  EXPECT_THAT(undecided.explanation(), HasSubstr("About 1 more refused prompt would decide"));
   ASSERT_OK_AND_ASSIGN(auto fail, CheckGate(ReportWith(30, 200, "*:fp"), Limit(0.05)));
   EXPECT_EQ(fail.decision(), v1::GATE_DECISION_FAIL);
   EXPECT_NEAR(fail.flip_rate().estimate(), 0.15, 1e-12);
