@@ -88,14 +88,18 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
   CLI::App* models = app.add_subcommand("models", "Model bundles: import, show");
   models->require_subcommand(1);
   CLI::App* import = models->add_subcommand(
-      "import", "A Hugging Face folder or a GGUF file to a bundle the worker reads");
+      "import", "A Hugging Face folder, a GGUF file or a bundle to a bundle the worker reads");
   import->footer(
       "Examples:\n"
       "  plumb models import ~/models/Qwen2.5-0.5B-Instruct --out models/qwen --name qwen\n"
       "  plumb models import model.gguf --out models/mine --lora adapter.safetensors "
       "--trained-on trained_on.sha256");
   auto flags = std::make_shared<ImportFlags>();
-  import->add_option("SOURCE", flags->source, "folder or .gguf file")->required();
+  import
+      ->add_option(
+          "SOURCE", flags->source,
+          "folder, .gguf file or bundle; of a bundle its chat format and trained-on list stay")
+      ->required();
   import->add_option("--out", flags->out, "bundle folder to make")->required();
   import->add_option("--lora", flags->lora, "adapter to merge");
   import->add_option("--name", flags->name,
@@ -105,7 +109,7 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
   import->add_option(
       "--trained-on", flags->trained_on,
       "file of hashes, one a line, of prompts that the model was trained on: studies "
-      "leave them out");
+      "leave them out; joins the list of a bundle of the same source that is there");
   import->add_flag("--no-chat", flags->no_chat,
                    "leave the chat template out; the bundle then takes raw prompts only (--raw)");
   import->add_flag("--force", flags->force, "replace an existing bundle");
