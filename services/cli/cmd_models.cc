@@ -102,8 +102,9 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
       ->required();
   import->add_option("--out", flags->out, "bundle folder to make")->required();
   import->add_option("--lora", flags->lora, "adapter to merge");
-  import->add_option("--name", flags->name,
-                     "the model's name (default: the source folder's, or the GGUF file's own)");
+  import->add_option(
+      "--name", flags->name,
+      "the model's name (default: the source folder's, or the GGUF file's or bundle's own)");
   import->add_option("--dtype", flags->dtype, "keep, f32, bf16 or f16")
       ->check(CLI::IsMember({"keep", "f32", "bf16", "f16"}));
   import->add_option(

@@ -44,18 +44,11 @@ absl::Status Report(const ReportFlags& flags) {
     for (const NamedFile& file : files) fwrite(file.bytes.data(), 1, file.bytes.size(), stdout);
     return absl::OkStatus();
   }
-  if (files.size() == 1 && !flags.out.empty() && !DirectoryExists(flags.out)) {
-    PLUMB_RETURN_IF_ERROR(WriteFileAtomically(flags.out, files[0].bytes, 0600));
-    printf("%s\n", flags.out.c_str());
-    return absl::OkStatus();
-  }
-  const std::string folder =
-      flags.out.empty() ? JoinPath(flags.session.data_dir, "reports/" + flags.id) : flags.out;
-  PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
-  for (const NamedFile& file : files) {
-    PLUMB_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(folder, file.name), file.bytes, 0600));
-    printf("%s\n", JoinPath(folder, file.name).c_str());
-  }
+  const std::string out =
+      flags.out.empty() ? JoinPath(flags.session.data_dir, absl::StrCat("reports/", flags.id, "/"))
+                        : flags.out;
+  PLUMB_ASSIGN_OR_RETURN(const std::vector<std::string> paths, WriteFiles(files, out));
+  for (const std::string& path : paths) printf("%s\n", path.c_str());
   return absl::OkStatus();
 }
 
@@ -159,7 +152,8 @@ void AddReport(CLI::App& app, int* exit_code) {
   command->add_option("ID", flags->id, "the experiment")->required();
   command->add_option("--format", flags->format, "html (the default), json, csv or latex")
       ->check(CLI::IsMember({"html", "json", "csv", "latex"}));
-  command->add_option("--out", flags->out, "file or folder; - for standard output");
+  command->add_option("--out", flags->out,
+                      "file or folder, made if need be; - for standard output");
   command->add_flag("--canonical", flags->canonical, "time- and worker-free JSON with every cell");
   command->add_flag("--show-texts", flags->show_texts,
                     "with prompts and answers, which may be harmful");

@@ -88,6 +88,21 @@ std::string ConditionsText(const v1::Report& report) {
 
 }  // namespace
 
+absl::StatusOr<std::vector<std::string>> WriteFiles(const std::vector<NamedFile>& files,
+                                                    const std::string& out) {
+  const bool one = files.size() == 1 && !DirectoryExists(out) && !absl::EndsWith(out, "/");
+  const std::string folder = one ? std::filesystem::path(out).parent_path().string() : out;
+  if (!folder.empty() && !DirectoryExists(folder)) {
+    PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
+  }
+  std::vector<std::string> paths;
+  for (const NamedFile& file : files) {
+    paths.push_back(one ? out : JoinPath(out, file.name));
+    PLUMB_RETURN_IF_ERROR(WriteFileAtomically(paths.back(), file.bytes, 0600));
+  }
+  return paths;
+}
+
 absl::StatusOr<std::vector<NamedFile>> FetchReport(Session& session, const std::string& id,
                                                    v1::ReportFormat format, bool show_texts) {
   grpc::ClientContext context;
@@ -152,7 +167,7 @@ std::string VerdictText(const v1::Report& report) {
 }
 
 absl::Status WriteReportFolder(Session& session, const std::string& id, const std::string& folder) {
-  PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
+  if (!DirectoryExists(folder)) PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
   v1::Report report;
   std::string html_path;
   for (const v1::ReportFormat format : {v1::REPORT_FORMAT_JSON, v1::REPORT_FORMAT_HTML}) {
