@@ -292,7 +292,16 @@ def with_cluster(folder):
         end(cluster.process)
 
 
+def check_exit_codes_are_told():
+    told = " ".join(run("--help").stdout.split())
+    assert "1 it failed, or a service does not answer; 2 what was asked for must be mended" in told, told
+    # A gate in a pipeline must not take a cluster that is away for a format over the limit.
+    away = run("gate", "exp-1", "--coordinator", "127.0.0.1:1", check=False)
+    assert away.returncode == 2 and "127.0.0.1:1" in away.stderr, away
+
+
 def main():
+    check_exit_codes_are_told()
     with workplace() as folder:
         prepare(folder)
         ended = run_all(list(base_cases(folder)) + list(file_cases(folder)), 2)
