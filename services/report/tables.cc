@@ -232,8 +232,8 @@ Table KeyOutlierTable(const v1::Report& report) {
 Table PromptTable(const v1::Report& report) {
   Table table{"prompts",
               "Prompt sets",
-              {"set", "prompts", "excluded", "A", "B", "validation", "test", "refused",
-               "of them harmless", "complied", "degenerate", "SHA-256"},
+              {"set", "prompts", "excluded", "repeated texts", "A", "B", "validation", "test",
+               "refused", "of them harmless", "complied", "degenerate", "SHA-256"},
               {}};
   const auto split = [&report](uint64_t prompts) {
     return HasSplits(report) ? absl::StrCat(prompts) : "-";
@@ -241,10 +241,10 @@ Table PromptTable(const v1::Report& report) {
   for (const v1::PromptSetSummary& s : report.provenance().prompt_sets()) {
     table.rows.push_back(
         {s.partial() ? absl::StrCat(s.name(), " (partial)") : s.name(), absl::StrCat(s.prompts()),
-         absl::StrCat(s.excluded()), split(s.split_a()), split(s.split_b()),
-         split(s.split_validation()), split(s.split_test()), absl::StrCat(s.baseline_refusals()),
-         absl::StrCat(s.baseline_harmless_refused()), absl::StrCat(s.baseline_complies()),
-         absl::StrCat(s.baseline_degenerate()), s.sha256()});
+         absl::StrCat(s.excluded()), absl::StrCat(s.repeated_texts()), split(s.split_a()),
+         split(s.split_b()), split(s.split_validation()), split(s.split_test()),
+         absl::StrCat(s.baseline_refusals()), absl::StrCat(s.baseline_harmless_refused()),
+         absl::StrCat(s.baseline_complies()), absl::StrCat(s.baseline_degenerate()), s.sha256()});
   }
   return table;
 }
