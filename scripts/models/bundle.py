@@ -16,6 +16,7 @@ FORMAT = "plumbline-bundle/1"
 MAX_SHARD_BYTES = 4 << 30
 DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 TRAINED_ON = "trained_on.sha256"
+CHAT_FORMAT = "chat_format.json"
 CONFIG_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -138,7 +139,7 @@ def _write_texts(work, source, tensors, chat, trained_on):
     _write_json(os.path.join(work, "config.json"), config)
     _write_json(os.path.join(work, "tokenizer.json"), source.tokenizer, indent=None)
     if chat is not None:
-        _write_json(os.path.join(work, "chat_format.json"), chat)
+        _write_json(os.path.join(work, CHAT_FORMAT), chat)
     if trained_on:
         with open(os.path.join(work, TRAINED_ON), "w", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in trained_on))
@@ -160,12 +161,13 @@ def _write_texts(work, source, tensors, chat, trained_on):
     return manifest
 
 
-def _describe(path):
+def sha256_of(path):
     with open(path, "rb") as file:
-        return {
-            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-            "bytes": os.path.getsize(path),
-        }
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(path):
+    return {"sha256": sha256_of(path), "bytes": os.path.getsize(path)}
 
 
 def _write_json(path, value, indent=1):

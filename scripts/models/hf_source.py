@@ -1,8 +1,10 @@
-"""Reads a Hugging Face folder: config, tokenizer, safetensors (single or sharded), chat template."""
+"""Reads a Hugging Face folder: config, tokenizer, safetensors (single or sharded), chat template. A bundle is one too,
+with what an earlier import made of the rest."""
 
 import json
 import os
 
+from earlier_bundle import read_earlier
 from errors import ImportRefused
 from source import Source
 from tensors import read_safetensors
@@ -38,7 +40,7 @@ def read_folder(folder):
     _merge_stops(config, read_optional(folder, "generation_config.json"))
     special = _special_tokens(tokenizer_config, read_optional(folder, "special_tokens_map.json"))
     name = os.path.basename(os.path.abspath(folder))
-    return Source(
+    source = Source(
         name=name,
         origin=f"hf:{name}",
         license=_license(folder),
@@ -49,6 +51,18 @@ def read_folder(folder):
         special_tokens=special,
         adds_bos=_adds_bos(tokenizer, tokenizer_config, special.get("bos_token")),
     )
+    earlier = read_earlier(folder)
+    if earlier:
+        _take_over(earlier, source)
+    return source
+
+
+def _take_over(earlier, source):
+    source.name, source.origin, source.license = earlier.name, earlier.origin, earlier.license
+    source.chat, source.trained_on = earlier.chat, earlier.trained_on
+    # A bundle's config names BOS where the tokenizer or the chat format begins with it.
+    by_chat = bool(earlier.chat and earlier.chat["bos"])
+    source.adds_bos = source.config.get("bos_token_id") is not None and (source.adds_bos or not by_chat)
 
 
 def _merge_stops(config, generation):

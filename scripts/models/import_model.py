@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bundle
 import chat_compiler
 import lora
+from earlier_bundle import trained_on_of_replaced
 from errors import ImportRefused
 from gguf_source import read_gguf
 from hf_source import read_folder
@@ -38,7 +39,7 @@ def parse_arguments(argv):
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a Hugging Face folder, or a .gguf file of the llama or qwen2 architecture",
+        help="a Hugging Face folder, a .gguf file of the llama or qwen2 architecture, or a bundle",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the bundle folder to create")
     parser.add_argument(
@@ -69,14 +70,15 @@ def parse_arguments(argv):
     parser.add_argument(
         "--trained-on",
         metavar="FILE",
-        help="text hashes, one a line, of prompts that the model was trained on: studies leave them out",
+        help="text hashes, one a line, of prompts that the model was trained on: studies leave them out; "
+        "joins the list of a bundle that is the source, or of the same source and replaced",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle at --out")
     return parser.parse_args(argv)
 
 
 def import_model(args):
-    trained_on = bundle.read_trained_on(args.trained_on) if args.trained_on else None
+    trained_on = set(bundle.read_trained_on(args.trained_on)) if args.trained_on else set()
     progress(f"reading {args.source}")
     source, tensors = read_checked(args.source)
     progress(
@@ -87,10 +89,13 @@ def import_model(args):
         tensors, adapted = lora.merge(tensors, args.lora)
         source.origin += f" + lora {os.path.basename(os.path.abspath(args.lora))}"
         progress(f"merging an adapter into {adapted} weights")
+    trained_on.update(source.trained_on)
+    if args.force:
+        trained_on.update(trained_on_of_replaced(args.out, source, progress))
     if args.name:
         source.name = args.name
     chat = compile_chat(source, args)
-    manifest = bundle.write_bundle(args.out, source, tensors, chat, args.dtype, args.force, trained_on)
+    manifest = bundle.write_bundle(args.out, source, tensors, chat, args.dtype, args.force, sorted(trained_on))
     progress(f"wrote {args.out} (model_digest {manifest['model_digest'][:12]})")
     return {
         "status": "ok",
@@ -101,7 +106,7 @@ def import_model(args):
         "adapted": adapted,
         "bytes": sum(entry["bytes"] for entry in manifest["files"].values()),
         "chat": chat is not None,
-        "trained_on": len(trained_on or ()),
+        "trained_on": len(trained_on),
     }
 
 
@@ -137,6 +142,9 @@ def read_source(path):
 def compile_chat(source, args):
     if args.no_chat:
         return None
+    if not source.chat_template and source.chat:
+        progress("chat format: the bundle's own")
+        return source.chat
     if not source.chat_template:
         progress(
             "no chat template: the bundle takes raw prompts only, as base models do"

@@ -20,6 +20,8 @@ class Source:
     chat_template: str | None
     special_tokens: dict = field(default_factory=dict)  # bos_token, eos_token, ... -> text
     adds_bos: bool = False  # the model's own tokenizer starts every sequence with BOS
+    chat: dict | None = None  # of a bundle: its chat format, for the template is gone
+    trained_on: list = field(default_factory=list)  # of a bundle: text hashes of its list
 
 
 def check_config(config):

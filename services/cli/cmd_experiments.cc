@@ -9,6 +9,7 @@
 #include "services/cli/report_files.h"
 #include "services/cli/session.h"
 #include "services/cli/study_flags.h"
+#include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/status.h"
@@ -75,10 +76,12 @@ absl::Status List(const SessionFlags& flags) {
         (*session)->experiments().Call(&v1::Experiments::Stub::ListExperiments, request);
     if (!page.ok()) return page.status();
     for (const v1::Experiment& experiment : page->experiments()) {
+      // One that waits for its model has but what was asked for.
+      const std::string& model = experiment.model().name().empty() ? experiment.study().model()
+                                                                   : experiment.model().name();
       printf("%-20s %-9s %-10s %-18s %s %s\n", experiment.id().c_str(),
              KindWord(experiment.study()), StateWord(experiment.state()),
-             experiment.stage().c_str(), experiment.model().name().c_str(),
-             experiment.study().name().c_str());
+             experiment.stage().c_str(), model.c_str(), experiment.study().name().c_str());
     }
     if (page->next_page_token().empty()) return absl::OkStatus();
     request.set_page_token(page->next_page_token());
@@ -132,7 +135,7 @@ absl::Status PurgeReports(Session& session, const std::string& id, bool everythi
     printf("removed the reports in %s\n", folder.c_str());
     return absl::OkStatus();
   }
-  int rewritten = 0;
+  uint64_t rewritten = 0;
   for (const v1::ReportFormat format :
        {v1::REPORT_FORMAT_HTML, v1::REPORT_FORMAT_JSON, v1::REPORT_FORMAT_CSV,
         v1::REPORT_FORMAT_LATEX, v1::REPORT_FORMAT_CANONICAL}) {
@@ -148,7 +151,8 @@ absl::Status PurgeReports(Session& session, const std::string& id, bool everythi
       ++rewritten;
     }
   }
-  printf("wrote %d report files in %s anew, without texts\n", rewritten, folder.c_str());
+  printf("wrote %s in %s anew, without texts\n", CountText(rewritten, "report file").c_str(),
+         folder.c_str());
   return absl::OkStatus();
 }
 
@@ -162,8 +166,9 @@ absl::Status Purge(const OnExperiment& flags, bool everything) {
   const auto response =
       (*session)->experiments().Call(&v1::Experiments::Stub::PurgeExperiment, request);
   if (!response.ok()) return response.status();
-  printf("removed %d texts and %d cells; what another study shares stays\n",
-         static_cast<int>(response->texts_removed()), static_cast<int>(response->cells_removed()));
+  printf("removed %s and %s; what another study shares stays\n",
+         CountText(response->texts_removed(), "text").c_str(),
+         CountText(response->cells_removed(), "cell").c_str());
   return PurgeReports(**session, flags.id, everything);
 }
 

@@ -8,11 +8,13 @@
 #include "absl/time/clock.h"
 #include "plumbline/v1/generation.grpc.pb.h"
 #include "services/cli/commands.h"
+#include "services/cli/flag_checks.h"
 #include "services/cli/forced_answers.h"
 #include "services/cli/local_worker.h"
 #include "services/cli/progress.h"
 #include "services/cli/prompt_sources.h"
 #include "services/cli/session.h"
+#include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
@@ -38,7 +40,7 @@ struct GenerateFlags {
   std::vector<std::string> plans;
   uint32_t max_new_tokens = 256;
   uint64_t seed = 0, jitter_seed = 0;
-  double temperature = 0, top_p = 1;
+  double temperature = 0, top_p = 0;  // top_p 0: the default, 1
   bool json = false, raw = false, logits = false, parse_special = false, paper_quirks = false;
   bool ignore_eos = false, stop_on_verdict = false;
 };
@@ -118,7 +120,7 @@ absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags,
     decoding->set_stop_on_verdict(judge->version());
   }
   decoding->mutable_sampling()->set_temperature(flags.temperature);
-  decoding->mutable_sampling()->set_top_p(flags.top_p);
+  decoding->mutable_sampling()->set_top_p(flags.top_p == 0 ? 1 : flags.top_p);
   decoding->mutable_sampling()->set_seed(flags.seed);
   request.set_want_steps(flags.logits || !flags.force_file.empty());
   request.set_want_logit_digest(flags.logits);
@@ -176,6 +178,7 @@ absl::Status Generate(const GenerateFlags& flags) {
         "--stop-on-verdict ends the model's own answers, and those of --force are fed whole: leave "
         "one of them out");
   }
+  PLUMB_RETURN_IF_ERROR(CheckSampling(flags.temperature, flags.top_p));
   PLUMB_ASSIGN_OR_RETURN(const auto forced, ReadForced(flags.force_file));
   PLUMB_ASSIGN_OR_RETURN(const PromptSet set,
                          ResolvePromptSet(flags.prompts_file, PromptRoots("plumbline-data")));
@@ -198,8 +201,8 @@ absl::Status Generate(const GenerateFlags& flags) {
   // already.
   const absl::Duration patience = worker != nullptr ? kLocalConnectPatience : kConnectPatience;
   client->channel().WaitForConnected(absl::ToChronoTime(absl::Now() + patience));
-  fprintf(stderr, "%d prompts x %d plans; special-token look-alikes in prompts %s\n",
-          static_cast<int>(set.prompts.size()), static_cast<int>(plans.size()),
+  fprintf(stderr, "%s x %s; special-token look-alikes in prompts %s\n",
+          CountText(set.prompts.size(), "prompt").c_str(), CountText(plans.size(), "plan").c_str(),
           flags.parse_special ? "become special tokens" : "stay text");
   const size_t accepted = flags.worker.max_running > 0
                               ? static_cast<size_t>(flags.worker.max_running) * kQueuedPerRunning
@@ -214,7 +217,7 @@ absl::Status Generate(const GenerateFlags& flags) {
     PLUMB_RETURN_IF_ERROR(RunBatch(*client, request, plans, flags.json, &done));
     if (OutputBroken()) return absl::OkStatus();
   }
-  fprintf(stderr, "%d answers\n", static_cast<int>(done));
+  fprintf(stderr, "%s\n", CountText(done, "answer").c_str());
   return absl::OkStatus();
 }
 
@@ -255,7 +258,8 @@ void AddGenerateCommand(CLI::App& app, int* exit_code) {
   command->add_option("--system", flags->system_prompt, "system prompt");
   command->add_option("--temperature", flags->temperature, "0 = greedy")
       ->check(CLI::Range(0.0, 100.0));
-  command->add_option("--top-p", flags->top_p, "nucleus")->check(CLI::Range(0.0, 1.0));
+  command->add_option("--top-p", flags->top_p, "nucleus, with --temperature")
+      ->check(CLI::Range(0.0, 1.0));
   command->add_option("--seed", flags->seed, "seed of sampled answers")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--jitter", flags->jitter_seed, "seed of 1-ulp noise on K and V (0 = none)")

@@ -7,6 +7,7 @@
 #include "services/cli/child_process.h"
 #include "services/cli/commands.h"
 #include "services/cli/install_layout.h"
+#include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/engine/model_bundle.h"
@@ -51,9 +52,10 @@ absl::Status Show(const std::string& dir, bool verify) {
   PLUMB_ASSIGN_OR_RETURN(const std::string json, ReadFile(JoinPath(dir, "config.json")));
   PLUMB_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(json));
   printf("%s  %s\n", manifest.name.c_str(), manifest.model_digest.c_str());
-  printf("  %s, %d layers, %d heads, %d kv heads of %d, vocabulary %d, context %lld\n",
-         config.family.c_str(), config.num_layers, config.num_heads, config.num_kv_heads,
-         config.head_dim, config.vocab_size, static_cast<long long>(config.max_context));
+  printf("  %s, %s, %s, %s of %d, vocabulary %d, context %lld\n", config.family.c_str(),
+         CountText(config.num_layers, "layer").c_str(), CountText(config.num_heads, "head").c_str(),
+         CountText(config.num_kv_heads, "kv head").c_str(), config.head_dim, config.vocab_size,
+         static_cast<long long>(config.max_context));
   if (!manifest.has_chat_format()) {
     printf("  no chat format: takes raw prompts only (--raw), as base models do\n");
   }
@@ -86,24 +88,29 @@ void AddModelCommands(CLI::App& app, int* exit_code) {
   CLI::App* models = app.add_subcommand("models", "Model bundles: import, show");
   models->require_subcommand(1);
   CLI::App* import = models->add_subcommand(
-      "import", "A Hugging Face folder or a GGUF file to a bundle the worker reads");
+      "import", "A Hugging Face folder, a GGUF file or a bundle to a bundle the worker reads");
   import->footer(
       "Examples:\n"
       "  plumb models import ~/models/Qwen2.5-0.5B-Instruct --out models/qwen --name qwen\n"
       "  plumb models import model.gguf --out models/mine --lora adapter.safetensors "
       "--trained-on trained_on.sha256");
   auto flags = std::make_shared<ImportFlags>();
-  import->add_option("SOURCE", flags->source, "folder or .gguf file")->required();
+  import
+      ->add_option(
+          "SOURCE", flags->source,
+          "folder, .gguf file or bundle; of a bundle its chat format and trained-on list stay")
+      ->required();
   import->add_option("--out", flags->out, "bundle folder to make")->required();
   import->add_option("--lora", flags->lora, "adapter to merge");
-  import->add_option("--name", flags->name,
-                     "the model's name (default: the source folder's, or the GGUF file's own)");
+  import->add_option(
+      "--name", flags->name,
+      "the model's name (default: the source folder's, or the GGUF file's or bundle's own)");
   import->add_option("--dtype", flags->dtype, "keep, f32, bf16 or f16")
       ->check(CLI::IsMember({"keep", "f32", "bf16", "f16"}));
   import->add_option(
       "--trained-on", flags->trained_on,
       "file of hashes, one a line, of prompts that the model was trained on: studies "
-      "leave them out");
+      "leave them out; joins the list of a bundle of the same source that is there");
   import->add_flag("--no-chat", flags->no_chat,
                    "leave the chat template out; the bundle then takes raw prompts only (--raw)");
   import->add_flag("--force", flags->force, "replace an existing bundle");

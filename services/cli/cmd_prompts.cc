@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/cli/commands.h"
 #include "services/cli/prompt_sources.h"
+#include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
 #include "services/prompts/prompt_library.h"
@@ -26,12 +27,11 @@ absl::Status List(const std::string& data_dir) {
 absl::Status Show(const std::string& name, const std::string& data_dir, bool texts) {
   PLUMB_ASSIGN_OR_RETURN(const PromptSet set, ResolvePromptSet(name, PromptRoots(data_dir)));
   const SplitCounts splits = CountSplits(set.prompts);
-  printf(
-      "%s  %s\n  %lld prompts: A %lld, B %lld, validation %lld, test %lld; repeated texts %lld\n",
-      set.name.c_str(), set.digest.c_str(), static_cast<long long>(set.prompts.size()),
-      static_cast<long long>(splits.count[0]), static_cast<long long>(splits.count[1]),
-      static_cast<long long>(splits.count[2]), static_cast<long long>(splits.count[3]),
-      static_cast<long long>(set.report.repeated_texts));
+  printf("%s  %s\n  %s: A %lld, B %lld, validation %lld, test %lld; repeated texts %lld\n",
+         set.name.c_str(), set.digest.c_str(), CountText(set.prompts.size(), "prompt").c_str(),
+         static_cast<long long>(splits.count[0]), static_cast<long long>(splits.count[1]),
+         static_cast<long long>(splits.count[2]), static_cast<long long>(splits.count[3]),
+         static_cast<long long>(set.report.repeated_texts));
   for (const Prompt& prompt : set.prompts) {
     printf("%s\t%s\t%s\t%s", prompt.id.c_str(), std::string(SplitName(SplitOf(prompt))).c_str(),
            std::string(ExpectedName(prompt.expected)).c_str(), prompt.category.c_str());
@@ -54,8 +54,8 @@ absl::Status Import(ImportFlags flags) {
   const PromptLibrary library(JoinPath(flags.data_dir, "prompts"));
   PLUMB_RETURN_IF_ERROR(MakeDirectories(library.root(), 0700));
   PLUMB_ASSIGN_OR_RETURN(const PromptSetInfo info, library.Import(flags.path, flags.options));
-  printf("%s: %lld prompts, digest %s\n", info.name.c_str(), static_cast<long long>(info.prompts),
-         info.digest.c_str());
+  printf("%s: %s, digest %s\n", info.name.c_str(),
+         CountText(static_cast<uint64_t>(info.prompts), "prompt").c_str(), info.digest.c_str());
   return absl::OkStatus();
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 struct ReportFlags {
   SessionFlags session;
-  std::string id, format = "html", out;
+  std::string id, format, out;  // format: empty = html
   bool show_texts = false, canonical = false;
 };
 
@@ -28,28 +28,27 @@ absl::Status Report(const ReportFlags& flags) {
                                                   {"json", v1::REPORT_FORMAT_JSON},
                                                   {"csv", v1::REPORT_FORMAT_CSV},
                                                   {"latex", v1::REPORT_FORMAT_LATEX}};
+  if (flags.canonical && !flags.format.empty() && flags.format != "json") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--canonical is JSON of its own and has no --format ", flags.format,
+                     ": leave one of them out"));
+  }
   PLUMB_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
                          Session::Open(flags.session, Session::Need::kRead));
-  const v1::ReportFormat format =
-      flags.canonical ? v1::REPORT_FORMAT_CANONICAL : kFormats->at(flags.format);
+  const v1::ReportFormat format = flags.canonical        ? v1::REPORT_FORMAT_CANONICAL
+                                  : flags.format.empty() ? v1::REPORT_FORMAT_HTML
+                                                         : kFormats->at(flags.format);
   PLUMB_ASSIGN_OR_RETURN(const std::vector<NamedFile> files,
                          FetchReport(*session, flags.id, format, flags.show_texts));
   if (flags.out == "-") {
     for (const NamedFile& file : files) fwrite(file.bytes.data(), 1, file.bytes.size(), stdout);
     return absl::OkStatus();
   }
-  if (files.size() == 1 && !flags.out.empty() && !DirectoryExists(flags.out)) {
-    PLUMB_RETURN_IF_ERROR(WriteFileAtomically(flags.out, files[0].bytes, 0600));
-    printf("%s\n", flags.out.c_str());
-    return absl::OkStatus();
-  }
-  const std::string folder =
-      flags.out.empty() ? JoinPath(flags.session.data_dir, "reports/" + flags.id) : flags.out;
-  PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
-  for (const NamedFile& file : files) {
-    PLUMB_RETURN_IF_ERROR(WriteFileAtomically(JoinPath(folder, file.name), file.bytes, 0600));
-    printf("%s\n", JoinPath(folder, file.name).c_str());
-  }
+  const std::string out =
+      flags.out.empty() ? JoinPath(flags.session.data_dir, absl::StrCat("reports/", flags.id, "/"))
+                        : flags.out;
+  PLUMB_ASSIGN_OR_RETURN(const std::vector<std::string> paths, WriteFiles(files, out));
+  for (const std::string& path : paths) printf("%s\n", path.c_str());
   return absl::OkStatus();
 }
 
@@ -135,10 +134,6 @@ int Gate(const GateFlags& flags) {
     case v1::GATE_DECISION_FAIL:
       return 1;
     case v1::GATE_DECISION_UNDECIDED:
-      if (response->more_prompts_needed() > 0) {
-        printf("about %s more refused prompts are needed at the rate seen so far\n",
-               absl::StrCat(response->more_prompts_needed()).c_str());
-      }
       return 3;
     default:
       return 2;
@@ -155,10 +150,10 @@ void AddReport(CLI::App& app, int* exit_code) {
       "  plumb report ID --canonical --out a.json   two runs of one study give equal bytes");
   flags->session.Register(command);
   command->add_option("ID", flags->id, "the experiment")->required();
-  command->add_option("--format", flags->format, "html, json, csv or latex")
-      ->check(CLI::IsMember({"html", "json", "csv", "latex"}))
-      ->capture_default_str();
-  command->add_option("--out", flags->out, "file or folder; - for standard output");
+  command->add_option("--format", flags->format, "html (the default), json, csv or latex")
+      ->check(CLI::IsMember({"html", "json", "csv", "latex"}));
+  command->add_option("--out", flags->out,
+                      "file or folder, made if need be; - for standard output");
   command->add_flag("--canonical", flags->canonical, "time- and worker-free JSON with every cell");
   command->add_flag("--show-texts", flags->show_texts,
                     "with prompts and answers, which may be harmful");
@@ -179,13 +174,17 @@ void AddExport(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<ExportFlags>();
   CLI::App* command =
       app.add_subcommand("export", "The recommended plan as a serving engine's own settings");
-  command->footer("Example:\n  plumb export ID --engine vllm");
+  command->footer(
+      "Examples:\n"
+      "  plumb export ID --engine vllm                 the recommended plan\n"
+      "  plumb export ID --engine vllm --plan target   of a study that ends with SHIP");
   flags->session.Register(command);
   command->add_option("ID", flags->id, "the experiment")->required();
   command->add_option("--engine", flags->engine, "vllm, llamacpp or transformers")
       ->required()
       ->check(CLI::IsMember({"vllm", "llamacpp", "transformers"}));
-  command->add_option("--plan", flags->plan, "another plan of the report, by its name");
+  command->add_option("--plan", flags->plan,
+                      "another plan of the report, by its name; target: what was judged");
   command->callback([=] { *exit_code = Finish(Export(*flags)); });
 }
 

@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "services/cli/commands.h"
 #include "services/cli/study_flags.h"
 
@@ -18,6 +19,18 @@ int BuildAndRun(const StudyFlags& flags, SetKind set_kind) {
   return RunStudy(flags, *study);
 }
 
+constexpr char kShipLimit[] = "largest flip rate that may ship (default 0.05)";
+constexpr char kJudgedFormat[] =
+    "KV format to judge, such as int4.asym.token (the default) or a whole plan";
+
+// Of the kinds that recommend plans.
+void RegisterRepairFlags(StudyFlags& flags, CLI::App* command) {
+  flags.RegisterTarget(command, kJudgedFormat);
+  flags.RegisterFlipLimit(command, kShipLimit);
+  flags.RegisterReplicas(command);
+  flags.RegisterUtilityText(command);
+}
+
 void AddSweep(CLI::App& app, int* exit_code) {
   auto flags = std::make_shared<StudyFlags>();
   auto plans = std::make_shared<std::vector<std::string>>();
@@ -29,6 +42,11 @@ void AddSweep(CLI::App& app, int* exit_code) {
       "  plumb sweep --model models/smol --kv '*:int8.asym.token' --kv '*:fp8_e4m3' --prompts "
       "my.csv");
   flags->Register(command);
+  flags->RegisterTarget(
+      command, absl::StrCat(kJudgedFormat,
+                            "; with --kv plans the default is the first of them that quantizes"));
+  flags->RegisterFlipLimit(command, kShipLimit);
+  flags->RegisterReplicas(command);
   command->add_option("--kv", *plans,
                       "plan; may be repeated (default: int8 6 5 4 3 2 and the target)");
   command->callback([flags, plans, exit_code] {
@@ -56,6 +74,7 @@ void AddDiagnose(CLI::App& app, int* exit_code) {
       "  plumb diagnose --coordinator plumbline:7070 --model my-model --policy paper\n"
       "A repeated command goes on where it was; results that exist are used.");
   flags->Register(command);
+  RegisterRepairFlags(*flags, command);
   command->add_option("--screen-prompts", numbers->screen,
                       "refused prompts a layer is tried on first");
   command->add_option("--confirm-prompts", numbers->confirm,
@@ -85,6 +104,7 @@ void AddMitigate(CLI::App& app, int* exit_code) {
       "  plumb mitigate --model models/smol --kv '*:int4.asym.token,0:fp' "
       "--kv '*:int4.asym.group64'");
   flags->Register(command);
+  RegisterRepairFlags(*flags, command);
   command->add_option("--kv", *plans, "plan; may be repeated")->required();
   command->callback([flags, plans, exit_code] {
     *exit_code = BuildAndRun(*flags, [&](v1::Study& study) {
@@ -100,6 +120,8 @@ void AddCanary(CLI::App& app, int* exit_code) {
       "canary", "Baseline and one plan on whole sets: for a scheduled job; then `plumb gate`");
   command->footer("Example:\n  plumb canary --model models/smol --kv '*:int4.asym.token'");
   flags->Register(command);
+  flags->RegisterFlipLimit(command, kShipLimit);
+  flags->RegisterReplicas(command);
   command->add_option("--kv", *plan, "the plan in service")->required();
   command->callback([flags, plan, exit_code] {
     *exit_code = BuildAndRun(*flags, [&](v1::Study& study) {
@@ -115,6 +137,10 @@ void AddCustom(CLI::App& app, int* exit_code) {
   CLI::App* command =
       app.add_subcommand("custom", "Any plans on any prompts: counts, no conclusions");
   flags->Register(command);
+  flags->RegisterTarget(command,
+                        "KV format that memory_vs_target of the JSON report compares with "
+                        "(default: none, and no such figure)");
+  flags->RegisterFlipLimit(command, "limit to which `plumb gate` holds a condition (default 0.05)");
   command->add_option("--kv", *plans, "plan; may be repeated")->required();
   command->callback([flags, plans, exit_code] {
     *exit_code = BuildAndRun(*flags, [&](v1::Study& study) {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "plumbline/v1/generation.grpc.pb.h"
 #include "services/cli/commands.h"
+#include "services/cli/last_cluster.h"
 #include "services/cli/local_cluster.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/client.h"
@@ -77,6 +78,7 @@ absl::Status Up(const UpFlags& flags) {
   options.notify = [](const std::string& line) { fprintf(stderr, "%s\n", line.c_str()); };
   PLUMB_ASSIGN_OR_RETURN(const std::unique_ptr<LocalCluster> cluster,
                          LocalCluster::Start(config, options));
+  PLUMB_RETURN_IF_ERROR(RememberCluster(config));
   for (const ServiceAddress& service : cluster->Services()) {
     printf("%-12s %-22s metrics http://%s/metrics  pid %d\n", service.name.c_str(),
            service.address.c_str(), service.metrics_address.c_str(), service.pid);

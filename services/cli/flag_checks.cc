@@ -16,4 +16,12 @@ CLI::Validator FlipRateCheck() {
   return CLI::Validator(check, "in (0, 1)");
 }
 
+absl::Status CheckSampling(double temperature, double top_p) {
+  if (top_p == 0 || temperature > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--top-p ", top_p,
+                   " does nothing without --temperature, for at temperature 0 "
+                   "the likeliest token is taken: give --temperature too, or leave --top-p out"));
+}
+
 }  // namespace plumbline

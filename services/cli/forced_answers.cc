@@ -6,6 +6,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "services/common/figures.h"
 
 namespace plumbline {
 namespace {
@@ -75,9 +76,9 @@ absl::Status CheckForced(const ForcedAnswers& forced, const PromptSet& set,
         Some({set.prompts.front().id}), " (`plumb generate --json` prints them as prompt_id)"));
   }
   if (!without_answer.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": no answer for prompt ", Some(without_answer),
-                     "; give one line for each of the ", set.prompts.size(), " prompts"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": no answer for prompt ", Some(without_answer), "; give one line for each prompt (",
+        CountText(set.prompts.size(), "prompt"), " here)"));
   }
   return absl::OkStatus();
 }

@@ -40,6 +40,12 @@ int main(int argc, char** argv) {
       "plan repairs it.\n\n"
       "  plumb diagnose --model models/my-model --target int4.asym.token\n"
       "  plumb report ID --out report.html"};
+  app.footer(
+      "Exit codes: 0 done; 1 it failed, or a service does not answer; 2 what was asked for must be "
+      "mended;\n"
+      "130 left by Ctrl-C while the study stays. `plumb gate` has its own: 0 within the limit, 1 "
+      "over it,\n"
+      "3 undecided, 2 could not say, whatever the reason.");
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string(plumbline::BuildVersion()));
   std::string log_level = "warn";

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "services/common/figures.h"
 
 namespace plumbline {
 namespace {
@@ -63,8 +64,9 @@ std::string ProgressLine(const v1::Experiment& experiment, int terminal_width) {
   if (stage != nullptr && stage->cells_total() > 0) {
     const double done = static_cast<double>(stage->cells_done());
     const double total = static_cast<double>(stage->cells_total());
-    absl::StrAppend(&line, " ", ProgressBar(done / total, 24),
-                    absl::StrFormat(" %d/%d cells", stage->cells_done(), stage->cells_total()));
+    absl::StrAppend(
+        &line, " ", ProgressBar(done / total, 24),
+        absl::StrFormat(" %d/%s", stage->cells_done(), CountText(stage->cells_total(), "cell")));
     if (experiment.cells_per_second() > 0) {
       absl::StrAppend(&line, absl::StrFormat(", %.1f/s", experiment.cells_per_second()),
                       ", stage ends in ", HumanDuration(experiment.eta_seconds()));

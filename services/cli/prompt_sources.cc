@@ -43,10 +43,11 @@ absl::StatusOr<ResolvedPrompts> ResolvePrompts(const std::vector<std::string>& n
   for (const std::string& name : names_or_paths) {
     v1::PromptSetRef ref;
     const absl::StatusOr<PromptSet> set = ResolvePromptSet(name, PromptRoots(data_dir));
-    if (absl::IsNotFound(set.status()) && remote) {
+    // A coordinator may know a name that is not here; it never sees this machine's files.
+    if (absl::IsNotFound(set.status()) && remote && !IsPromptPath(name)) {
       ref.set_name(name);
     } else {
-      if (!set.ok()) return set.status();
+      if (!set.ok()) return Annotate(set.status(), "--prompts");
       ref.set_name(set->name);
       ref.set_sha256(set->digest);
       for (const Prompt& prompt : set->prompts) {

@@ -27,10 +27,6 @@ std::string IntervalText(const v1::Interval& interval, absl::Span<const double> 
   return PercentRangeText(interval.estimate(), interval.low(), interval.high(), limits);
 }
 
-std::string CountOf(uint64_t count, const char* what) {
-  return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
-}
-
 // Who gave the verdicts, and how far people agree with it. A card's first agreement is the one over
 // all answers and labels; reports show the others.
 std::string JudgeText(const v1::JudgeCard& card) {
@@ -42,7 +38,7 @@ std::string JudgeText(const v1::JudgeCard& card) {
   return absl::StrFormat(
       "%s; agreement with %s on %s, as refuse, comply or degenerate: kappa %.2f [%.2f, %.2f] (0 is "
       "chance, 1 always)\n",
-      judge, agreement.against(), CountOf(agreement.answers(), "answer"), agreement.kappa(),
+      judge, agreement.against(), CountText(agreement.answers(), "answer"), agreement.kappa(),
       agreement.kappa_low(), agreement.kappa_high());
 }
 
@@ -50,7 +46,7 @@ std::string JudgeText(const v1::JudgeCard& card) {
 std::string HarmlessText(const v1::Report& report) {
   const uint64_t harmless = report.baseline().harmless_refused_baseline();
   if (harmless == 0) return "";
-  return absl::StrCat(" (", CountOf(harmless, "more refusal"),
+  return absl::StrCat(" (", CountText(harmless, "more refusal"),
                       " of prompts that expect an answer left out)");
 }
 
@@ -77,13 +73,13 @@ std::string ConditionsText(const v1::Report& report) {
   std::string text;
   for (const v1::ConditionResult& condition : report.sweep()) {
     absl::StrAppend(&text, "  ", condition.name(), ": ", condition.flips(), " of ",
-                    CountOf(condition.baseline_refusals(), "refusal"), " turn into compliance, ",
+                    CountText(condition.baseline_refusals(), "refusal"), " turn into compliance, ",
                     IntervalText(condition.flip_rate(), {report.study().flip_limit()}), "; ",
-                    condition.reverse_flips(), " of ", condition.baseline_complies(),
-                    " compliances into refusals; ", condition.degenerate(),
-                    " refusals degenerate, ", condition.nonfinite(), " not finite; ",
-                    condition.equal_answers(), " of ", CountOf(condition.cells(), "answer"),
-                    " equal to the baseline's; ",
+                    condition.reverse_flips(), " of ",
+                    CountText(condition.baseline_complies(), "compliance"), " into refusals; ",
+                    CountText(condition.degenerate(), "refusal"), " degenerate, ",
+                    condition.nonfinite(), " not finite; ", condition.equal_answers(), " of ",
+                    CountText(condition.cells(), "answer"), " equal to the baseline's; ",
                     PercentText(condition.quantized_share(), {kQuantizedEnough}),
                     " of attended K and V quantized\n");
   }
@@ -91,6 +87,21 @@ std::string ConditionsText(const v1::Report& report) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::vector<std::string>> WriteFiles(const std::vector<NamedFile>& files,
+                                                    const std::string& out) {
+  const bool one = files.size() == 1 && !DirectoryExists(out) && !absl::EndsWith(out, "/");
+  const std::string folder = one ? std::filesystem::path(out).parent_path().string() : out;
+  if (!folder.empty() && !DirectoryExists(folder)) {
+    PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
+  }
+  std::vector<std::string> paths;
+  for (const NamedFile& file : files) {
+    paths.push_back(one ? out : JoinPath(out, file.name));
+    PLUMB_RETURN_IF_ERROR(WriteFileAtomically(paths.back(), file.bytes, 0600));
+  }
+  return paths;
+}
 
 absl::StatusOr<std::vector<NamedFile>> FetchReport(Session& session, const std::string& id,
                                                    v1::ReportFormat format, bool show_texts) {
@@ -124,14 +135,14 @@ std::string VerdictText(const v1::Report& report) {
   if (report.has_target()) {
     const v1::ConditionResult& target = report.target();
     absl::StrAppend(&text, "  flips under ", target.plan(), ": ", target.flips(), " of ",
-                    CountOf(target.baseline_refusals(), "refusal"), ", ",
+                    CountText(target.baseline_refusals(), "refusal"), ", ",
                     IntervalText(target.flip_rate(), {report.study().flip_limit()}),
                     HarmlessText(report), "\n");
     if (target.floor_measured()) {
       const v1::ConditionResult& baseline = report.baseline();
       absl::StrAppend(
           &text, "  numeric noise alone flips ", absl::StrJoin(baseline.replica_flips(), " and "),
-          " of ", CountOf(baseline.floor_prompts(), "refusal"), ": the effect is ",
+          " of ", CountText(baseline.floor_prompts(), "refusal"), ": the effect is ",
           target.above_floor() ? "above it" : "not distinguishable from it",
           "; under noise the target flips ", absl::StrJoin(target.replica_flips(), " and "), " of ",
           target.floor_prompts(), " (undisturbed ", target.floor_flips(), ")\n");
@@ -156,7 +167,7 @@ std::string VerdictText(const v1::Report& report) {
 }
 
 absl::Status WriteReportFolder(Session& session, const std::string& id, const std::string& folder) {
-  PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
+  if (!DirectoryExists(folder)) PLUMB_RETURN_IF_ERROR(MakeDirectories(folder, 0700));
   v1::Report report;
   std::string html_path;
   for (const v1::ReportFormat format : {v1::REPORT_FORMAT_JSON, v1::REPORT_FORMAT_HTML}) {

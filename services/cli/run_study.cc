@@ -48,9 +48,11 @@ absl::Status ShowEstimate(Session& session, const v1::Study& study) {
   PLUMB_ASSIGN_OR_RETURN(
       const v1::EstimateStudyResponse estimate,
       session.experiments().Call(&v1::Experiments::Stub::EstimateStudy, request));
-  fprintf(stderr, "%s: at most %s cells, %s tokens", estimate.model().name().c_str(),
+  fprintf(stderr, "%s: at most %s cell%s, %s token%s", estimate.model().name().c_str(),
           HumanCount(static_cast<double>(estimate.cells_at_most())).c_str(),
-          HumanCount(static_cast<double>(estimate.tokens_at_most())).c_str());
+          estimate.cells_at_most() == 1 ? "" : "s",
+          HumanCount(static_cast<double>(estimate.tokens_at_most())).c_str(),
+          estimate.tokens_at_most() == 1 ? "" : "s");
   if (estimate.seconds_estimated() > 0) {
     fprintf(stderr, ", at most about %s", HumanDuration(estimate.seconds_estimated()).c_str());
   }
@@ -170,6 +172,7 @@ int RunStudy(const StudyFlags& flags, const v1::Study& study) {
   v1::CreateExperimentRequest request;
   request.set_request_id(RequestId(flags, study));
   *request.mutable_study() = study;
+  request.set_wait_for_model(flags.wait_for_model);
   const auto created =
       (*session)->experiments().Call(&v1::Experiments::Stub::CreateExperiment, request);
   if (!created.ok()) return Finish(created.status());

@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "services/cli/last_cluster.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
-#include "services/rpc/config.h"
 
 namespace plumbline {
 namespace {
@@ -17,25 +17,15 @@ namespace {
 constexpr uint32_t kCallTimeoutMs = 60000;
 constexpr absl::Duration kConnectPatience = absl::Seconds(10);
 
-// The model roots of the last run on this data folder, so that `plumb watch ID` can go on without
-// being told again where the model lies.
-std::string RootsFile(const std::string& data_dir) { return JoinPath(data_dir, "cluster.txtpb"); }
-
 absl::StatusOr<v1::ClusterConfig> StandaloneConfig(const SessionFlags& flags) {
   std::vector<std::string> roots;
   for (const std::string& root : flags.model_roots) {
     roots.push_back(std::filesystem::absolute(root).lexically_normal().string());
   }
   v1::ClusterConfig config = DefaultClusterConfig(flags.data_dir, roots);
-  v1::ClusterConfig last;
-  if (FileExists(RootsFile(flags.data_dir))) {
-    PLUMB_RETURN_IF_ERROR(LoadConfigFile(RootsFile(flags.data_dir), &last));
-  }
   v1::WorkerConfig* worker = config.mutable_workers(0);
-  if (roots.empty() && last.workers_size() > 0) {
-    *worker->mutable_model_roots() = last.workers(0).model_roots();
-    worker->set_dtype(last.workers(0).dtype());
-    worker->set_device(last.workers(0).device());
+  if (roots.empty()) {
+    PLUMB_ASSIGN_OR_RETURN(*worker, LastWorker(flags.data_dir));
   }
   if (!flags.dtype.empty()) worker->set_dtype(flags.dtype);
   if (!flags.device.empty()) worker->set_device(flags.device);
@@ -142,8 +132,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionFlags& flags
         }
       }
       if (need == Need::kRun && session->cluster_ != nullptr) {
-        PLUMB_RETURN_IF_ERROR(
-            WriteFileAtomically(RootsFile(flags.data_dir), ConfigText(config), 0600));
+        PLUMB_RETURN_IF_ERROR(RememberCluster(config));
       }
     }
     endpoint.set_address(running);

@@ -52,9 +52,6 @@ void StudyFlags::Register(CLI::App* app) {
   app->add_flag(
       "--include-trained-on", include_trained_on,
       "prompts take part although the bundle lists them as trained on; the report says so");
-  app->add_option("--target", target,
-                  "KV format to judge, such as int4.asym.token (the default) or a whole plan; of a "
-                  "sweep over --kv plans, the first of them that quantizes");
   app->add_option("--policy", policy, "plumbline, or paper for the published rules")
       ->check(CLI::IsMember({"plumbline", "paper"}))
       ->capture_default_str();
@@ -68,14 +65,6 @@ void StudyFlags::Register(CLI::App* app) {
       ->check(CLI::NonNegativeNumber);
   app->add_option("--judge", judge, "who gives verdicts (default keyword)");
   app->add_option("--system", system_prompt, "system prompt of every conversation");
-  app->add_option("--flip-limit", flip_limit, "largest flip rate that may ship (default 0.05)")
-      ->check(FlipRateCheck());
-  app->add_option("--jitter-replicas", jitter_replicas,
-                  "replicas that measure numeric noise (default 2; policy paper: none)")
-      ->check(CLI::Range(1, 16));
-  app->add_option("--utility-text", utility_text_file,
-                  "text whose perplexity guards recommended plans (default: a built-in one; none "
-                  "leaves it out)");
   app->add_flag("--full-answers", run_to_the_end, "no early stop once the verdict is decided");
   app->add_flag(
       "--raw", raw,
@@ -90,10 +79,42 @@ void StudyFlags::Register(CLI::App* app) {
       "the same id with the same study is the same experiment (default: the study's own "
       "digest, so that a repeated command goes on)");
   app->add_option("--out", out, "folder for the report (default: DATA/reports/ID)");
+  app->add_flag(
+      "--wait-for-model", wait_for_model,
+      "create the study although the workers of the running cluster have other models only; "
+      "it starts when one has this one");
   app->add_flag("--detach", detach, "with --coordinator: start it and return");
 }
 
+void StudyFlags::RegisterTarget(CLI::App* app, const std::string& help) {
+  app->add_option("--target", target, help);
+}
+
+void StudyFlags::RegisterFlipLimit(CLI::App* app, const std::string& help) {
+  app->add_option("--flip-limit", flip_limit, help)->check(FlipRateCheck());
+}
+
+void StudyFlags::RegisterReplicas(CLI::App* app) {
+  app->add_option("--jitter-replicas", jitter_replicas,
+                  "replicas that measure numeric noise (default 2; policy paper: none)")
+      ->check(CLI::Range(1, 16));
+}
+
+void StudyFlags::RegisterUtilityText(CLI::App* app) {
+  app->add_option("--utility-text", utility_text_file,
+                  "text whose perplexity guards recommended plans (default: a built-in one; none "
+                  "leaves it out)");
+}
+
 absl::StatusOr<v1::Study> StudyFlags::Build() const {
+  PLUMB_RETURN_IF_ERROR(CheckSampling(temperature, top_p));
+  if (detach && !out.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--out '", out,
+                     "': --detach returns before there is a report: leave --out out, and later "
+                     "run `plumb watch ID --out '",
+                     out, "'`"));
+  }
   v1::Study study;
   study.set_name(name);
   PLUMB_ASSIGN_OR_RETURN(*study.mutable_model(), ModelReference(model, raw));

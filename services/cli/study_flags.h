@@ -22,13 +22,19 @@ struct StudyFlags {
   uint64_t seed = 0;
   double temperature = 0, top_p = 0, flip_limit = 0;
   bool run_to_the_end = false, paper_quirks = false, parse_special = false, raw = false,
-       detach = false, include_trained_on = false;
+       detach = false, include_trained_on = false, wait_for_model = false;
   std::string out;  // where the report goes
 
+  // What every kind of study heeds; the others are for the kinds that do.
   void Register(CLI::App* app);
+  void RegisterTarget(CLI::App* app, const std::string& help);
+  void RegisterFlipLimit(CLI::App* app, const std::string& help);
+  void RegisterReplicas(CLI::App* app);
+  void RegisterUtilityText(CLI::App* app);
 
-  // Everything but the kind. Reads prompt sets, exclusion lists and the bundle's own list of
-  // prompts that the model was trained on, and tells on standard error what it leaves out.
+  // Everything but the kind. InvalidArgument for flags that contradict each other. Reads prompt
+  // sets, exclusion lists and the bundle's own list of prompts that the model was trained on, and
+  // tells on standard error what it leaves out.
   absl::StatusOr<v1::Study> Build() const;
   // The text that was asked for; for studies that recommend plans, else the built-in one.
   absl::Status AddUtilityText(v1::Study* study) const;

@@ -42,6 +42,10 @@ std::string PercentText(double fraction, absl::Span<const double> limits, int di
 
 std::string LimitText(double fraction) { return PercentText(fraction, {fraction}); }
 
+std::string CountText(uint64_t count, absl::string_view noun) {
+  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
+}
+
 std::string PercentRangeText(double estimate, double low, double high,
                              absl::Span<const double> limits) {
   return absl::StrCat(PercentText(estimate, limits), " [", PercentText(low, limits), ", ",

@@ -3,8 +3,10 @@
 // never "5.0%".
 #pragma once
 
+#include <cstdint>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace plumbline {
@@ -19,6 +21,9 @@ std::string PercentText(double fraction, absl::Span<const double> limits = {}, i
 
 // A limit itself: one decimal, and more where it has more. "5.0%", "1.25%".
 std::string LimitText(double fraction);
+
+// "1 prompt", "2 more refusals": for nouns whose plural adds an s.
+std::string CountText(uint64_t count, absl::string_view noun);
 
 // "12.3% [8.0%, 17.9%]".
 std::string PercentRangeText(double estimate, double low, double high,

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "services/common/figures.h"
 #include "services/common/parallel.h"
 
 namespace plumbline {
@@ -40,7 +41,7 @@ std::string DescribeMachine() {
   const std::string processor = ValueOf("/proc/cpuinfo", "model name", ":");
   if (!processor.empty()) parts.push_back(processor);
   const int cores = AvailableCores();
-  parts.push_back(absl::StrCat(cores, cores == 1 ? " core" : " cores"));
+  parts.push_back(CountText(cores, "core"));
   const int64_t pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGE_SIZE);
   if (pages > 0 && page > 0) {
     parts.push_back(absl::StrCat((pages * page + (int64_t{1} << 29)) >> 30, " GiB"));

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/common/digest.h"
+#include "services/common/figures.h"
 #include "services/common/logging.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/find_judge.h"
@@ -235,7 +236,8 @@ absl::StatusOr<std::string> ExperimentDriver::WhyWaiting(
   const absl::Status judge = deps_.pump->health();
   if (unjudged > 0 && !judge.ok()) {
     if (!absl::IsUnavailable(judge)) return judge;
-    return absl::StrCat(judge.message(), "; ", unjudged, " answers wait for their verdict");
+    return absl::StrCat(judge.message(), "; ", CountText(unjudged, "answer"),
+                        unjudged == 1 ? " waits for its verdict" : " wait for their verdict");
   }
   bool work_left = count.stored + count.poisoned < count.total;
   for (const CaptureRecord& capture : captures) {
@@ -254,7 +256,8 @@ absl::StatusOr<std::string> ExperimentDriver::WhyWaiting(
     return absl::StrCat("a live worker with model ", record.model.name(), " (",
                         record.model.model_digest().substr(0, 12), ") in numerics class ",
                         record.numerics.id().substr(0, 12), " (", record.numerics.text(), "), ",
-                        bad.size(), " workers are quarantined");
+                        CountText(bad.size(), "worker"), bad.size() == 1 ? " is" : " are",
+                        " quarantined");
   }
   return std::string();
 }
@@ -278,8 +281,9 @@ absl::Status ExperimentDriver::SomethingRan() const {
   }
   if (last == nullptr) return absl::OkStatus();  // the stage asked for nothing
   return absl::FailedPreconditionError(absl::StrCat(
-      "every one of ", needs_.cells.size(),
-      " cells failed, so there is nothing to conclude from; the last: ", last->poison_reason));
+      needs_.cells.size() == 1 ? "the only cell"
+                               : absl::StrCat("every one of ", needs_.cells.size(), " cells"),
+      " failed, so there is nothing to conclude from; the last: ", last->poison_reason));
 }
 
 absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& record) {

@@ -47,6 +47,20 @@ absl::StatusOr<v1::Experiment> ExperimentsService::View(const std::string& id) c
   return ViewOf(deps_.store, *deps_.logic, *deps_.directory, deps_.clock, record);
 }
 
+// A name that none of the models at hand has is most likely mistyped: such a study would wait for
+// ever. A model that nobody can know yet is checked when a worker brings it.
+absl::Status ExperimentsService::CheckModel(const NewExperiment& experiment, bool may_wait) const {
+  const auto model = deps_.directory->Resolve(experiment.study.model());
+  if (model.ok()) return deps_.logic->Fits(experiment.study, *model);
+  if (!absl::IsNotFound(model.status())) return model.status();
+  const bool known = deps_.store->GetExperiment(experiment.id).ok();
+  if (known || may_wait || !deps_.directory->OfferModels()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(model.status().message(),
+                   "; name one of these, or let the study wait until a worker has it "
+                   "(--wait-for-model)"));
+}
+
 absl::Status ExperimentsService::CheckJudge(const NewExperiment& experiment) const {
   // A study that is there had its judge; asking for it again must not depend on the judge of today.
   if (deps_.store->GetExperiment(experiment.id).ok()) return absl::OkStatus();
@@ -65,10 +79,6 @@ absl::StatusOr<v1::Experiment> ExperimentsService::Create(
   NewExperiment experiment;
   PLUMB_ASSIGN_OR_RETURN(experiment.study, deps_.logic->Normalize(request.study()));
   PLUMB_ASSIGN_OR_RETURN(ExperimentPrompts prompts, deps_.prompts->Load(experiment.study));
-  // A model that no worker has advertised yet is checked when it comes.
-  const auto model = deps_.directory->Resolve(experiment.study.model());
-  if (absl::IsInvalidArgument(model.status())) return model.status();
-  if (model.ok()) PLUMB_RETURN_IF_ERROR(deps_.logic->Fits(experiment.study, *model));
   // The prompts have a table of their own: every view and report would carry them along otherwise.
   for (v1::PromptSetRef& set : *experiment.study.mutable_prompt_sets()) set.clear_inline_prompts();
   const auto stages = deps_.logic->Stages(experiment.study);
@@ -79,6 +89,7 @@ absl::StatusOr<v1::Experiment> ExperimentsService::Create(
   experiment.prompts = std::move(prompts.prompts);
   experiment.prompt_sets = std::move(prompts.prompt_sets);
   experiment.first_stage = stages[0]->name();
+  PLUMB_RETURN_IF_ERROR(CheckModel(experiment, request.wait_for_model()));
   PLUMB_RETURN_IF_ERROR(CheckJudge(experiment));
   experiment.now = deps_.clock->Now();
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, deps_.store->CreateExperiment(experiment));

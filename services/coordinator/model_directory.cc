@@ -120,6 +120,13 @@ int ModelDirectory::CountLive() const {
   return static_cast<int>(Live().size());
 }
 
+bool ModelDirectory::OfferModels() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const std::vector<const Entry*> live = Live();
+  return std::any_of(live.begin(), live.end(),
+                     [](const Entry* entry) { return entry->capabilities.models_size() > 0; });
+}
+
 double ModelDirectory::TokensPerSecond(const std::string& model_digest) const {
   std::lock_guard<std::mutex> lock(mutex_);
   double sum = 0;

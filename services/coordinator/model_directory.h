@@ -37,6 +37,8 @@ class ModelDirectory {
   // Cells that they compute at once: half of what they hold, the other half waits in reserve.
   uint64_t CellsAtOnce(const std::string& model_digest, const std::string& numerics_class_id) const;
   int CountLive() const;
+  // Whether they offer any model at all.
+  bool OfferModels() const;
   // Sum over live workers with the model; 0 = not measured yet.
   double TokensPerSecond(const std::string& model_digest) const;
 

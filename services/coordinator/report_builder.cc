@@ -4,7 +4,10 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/experiment_driver.h"
 
@@ -16,6 +19,12 @@ constexpr int kPage = 500;
 
 void SetTime(absl::Time time, google::protobuf::Timestamp* out) {
   out->set_seconds(absl::ToUnixSeconds(time));
+}
+
+// "cancelled" of EXPERIMENT_STATE_CANCELLED.
+std::string StateWord(v1::ExperimentState state) {
+  return absl::AsciiStrToLower(
+      absl::StripPrefix(v1::ExperimentState_Name(state), "EXPERIMENT_STATE_"));
 }
 
 absl::Status AddProvenance(Store* store, const ExperimentRecord& record, v1::Report* report) {
@@ -31,12 +40,14 @@ absl::Status AddProvenance(Store* store, const ExperimentRecord& record, v1::Rep
   provenance->set_audited_cells(totals.audited);
   provenance->set_invariance_violations(record.violations);
   if (totals.cells_poisoned > 0) {
-    report->add_warnings(
-        absl::StrCat(totals.cells_poisoned, " cells were set aside after failing too often"));
+    report->add_warnings(absl::StrCat(CountText(totals.cells_poisoned, "cell"),
+                                      totals.cells_poisoned == 1 ? " was" : " were",
+                                      " set aside after failing too often"));
   }
   if (record.violations > 0) {
-    report->add_warnings(absl::StrCat(
-        record.violations, " cells gave different results on two workers: both are quarantined"));
+    report->add_warnings(
+        absl::StrCat(CountText(record.violations, "cell"),
+                     " gave different results on two workers: both are quarantined"));
   }
   return absl::OkStatus();
 }
@@ -123,9 +134,9 @@ absl::StatusOr<v1::Report> BuildReport(Store* store, const StudyLogic& logic,
   PLUMB_RETURN_IF_ERROR(AddProvenance(store, record, &report));
   PLUMB_RETURN_IF_ERROR(AddExamples(store, logic, record, request.show_texts, &report));
   if (record.ended == absl::InfinitePast() || record.state != v1::EXPERIMENT_STATE_SUCCEEDED) {
-    report.add_warnings(absl::StrCat("the study is not finished (",
-                                     v1::ExperimentState_Name(record.state), ", stage ",
-                                     record.stage, "): what follows is what is known so far"));
+    report.add_warnings(absl::StrCat("the study is not finished (", StateWord(record.state),
+                                     ", stage ", record.stage,
+                                     "): what follows is what is known so far"));
   }
   if (request.format == v1::REPORT_FORMAT_CANONICAL) {
     PLUMB_RETURN_IF_ERROR(AddCanonicalCells(store, record.id, &report));

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/rpc/server.h"
 #include "services/rpc/status.h"
@@ -104,7 +105,7 @@ std::string WhyUndefined(const v1::PairedFlips& pairs, uint32_t layer, Policy po
   const int64_t flips = int64_t{pairs.both()} + pairs.only_b();
   const int64_t prompts = flips + pairs.only_a() + pairs.neither();
   return absl::StrCat("one scale for the whole tensor at layer ", layer, " flips ", flips, " of ",
-                      prompts, prompts == 1 ? " refusal" : " refusals", ", and the ratio needs ",
+                      CountText(prompts, "refusal"), ", and the ratio needs ",
                       RulesOf(policy).min_ratio_flips);
 }
 

@@ -198,11 +198,13 @@ absl::Status PromptLibrary::Verify() const {
   return absl::OkStatus();
 }
 
+bool IsPromptPath(absl::string_view name_or_path) {
+  return absl::StrContains(name_or_path, '/') || HasPromptExtension(name_or_path);
+}
+
 absl::StatusOr<PromptSet> ResolvePromptSet(const std::string& name_or_path,
                                            const std::vector<std::string>& roots) {
-  if (absl::StrContains(name_or_path, '/') || HasPromptExtension(name_or_path)) {
-    return LoadEither(name_or_path, {});
-  }
+  if (IsPromptPath(name_or_path)) return LoadEither(name_or_path, {});
   for (const std::string& root : roots) {
     absl::StatusOr<PromptSet> set = PromptLibrary(root).Open(name_or_path);
     if (set.ok() || !absl::IsNotFound(set.status())) return set;

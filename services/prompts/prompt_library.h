@@ -77,6 +77,9 @@ class PromptLibrary {
 absl::StatusOr<PromptSet> ResolvePromptSet(const std::string& name_or_path,
                                            const std::vector<std::string>& roots);
 
+// Whether `name_or_path` can be a path alone: it has a '/' or ends in .csv, .jsonl or .txt.
+bool IsPromptPath(absl::string_view name_or_path);
+
 // OK for a usable set name, else InvalidArgument with the rule.
 absl::Status CheckPromptSetName(absl::string_view name);
 

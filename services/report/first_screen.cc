@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "services/common/figures.h"
 #include "services/report/format.h"
 #include "services/report/html_parts.h"
 #include "services/report/notes.h"
@@ -100,10 +101,10 @@ std::string OtherChanges(const v1::ConditionResult& target) {
   }
   if (target.reverse_flips() > 0) {
     absl::StrAppend(&text, "; the other way, ", target.reverse_flips(), " of ",
-                    target.baseline_complies(), " answers become refusals");
+                    CountText(target.baseline_complies(), "answer"), " become refusals");
   }
   if (target.harmless_refused() != target.harmless_refused_baseline()) {
-    absl::StrAppend(&text, "; of ", target.harmless(), " harmless prompts ",
+    absl::StrAppend(&text, "; of ", CountText(target.harmless(), "harmless prompt"), " ",
                     target.harmless_refused(), " are refused, ", target.harmless_refused_baseline(),
                     " by the baseline");
   }
@@ -162,8 +163,8 @@ std::string JudgeFact(const v1::JudgeCard& card) {
   const v1::JudgeAgreement& first = card.agreements(0);
   return Fact(absl::StrCat("judge agrees with ", first.against()),
               absl::StrFormat("kappa %.2f", first.kappa()),
-              absl::StrFormat("[%.2f, %.2f], %d answers, judge %s", first.kappa_low(),
-                              first.kappa_high(), first.answers(), card.judge()));
+              absl::StrFormat("[%.2f, %.2f], %s, judge %s", first.kappa_low(), first.kappa_high(),
+                              CountText(first.answers(), "answer"), card.judge()));
 }
 
 std::string PlanFacts(const v1::Report& report) {
@@ -175,7 +176,7 @@ std::string PlanFacts(const v1::Report& report) {
   const v1::PlanResult* plan = ShownPlan(report);
   if (plan == nullptr) {
     return Fact("recommended plan", "none found",
-                absl::StrCat(report.plans_size(), " plans compared"));
+                absl::StrCat(CountText(report.plans_size(), "plan"), " compared"));
   }
   const bool splits = HasSplits(report);
   const char* best = splits ? "best on validation: " : "the failure mode's own: ";

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "services/common/figures.h"
 
 namespace plumbline {
 
@@ -51,8 +52,7 @@ std::string SubjectText(const v1::Report& report) {
   if (!report.study().has_custom()) {
     return absl::StrCat(model, " served with ", report.study().target());
   }
-  const int plans = report.study().custom().plans_size();
-  return absl::StrCat(model, " under ", plans, plans == 1 ? " plan" : " plans");
+  return absl::StrCat(model, " under ", CountText(report.study().custom().plans_size(), "plan"));
 }
 
 std::string ModeText(v1::FailureMode mode) {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "services/common/figures.h"
 #include "services/report/charts.h"
 #include "services/report/format.h"
 #include "services/report/html_parts.h"
@@ -40,7 +41,9 @@ std::string SafeFormat(const v1::Report& report) {
 std::string Screened(const v1::Report& report) {
   int missing = 0;
   for (const v1::LayerResult& layer : report.layers()) missing += layer.screen().cells() == 0;
-  return missing == 0 ? "" : absl::StrCat(" ", missing, " layers did not run and show no bar.");
+  return missing == 0 ? ""
+                      : absl::StrCat(" ", CountText(missing, "layer"), " did not run and ",
+                                     missing == 1 ? "shows" : "show", " no bar.");
 }
 
 std::string SweepSection(const v1::Report& report) {
@@ -206,10 +209,9 @@ std::string JudgeParagraph(const v1::JudgeCard& card) {
   std::string text =
       absl::StrCat("Judge: ", card.judge(), " ", card.version(), ". ", card.description());
   for (const v1::JudgeAgreement& a : card.agreements()) {
-    absl::StrAppend(
-        &text, absl::StrFormat(" Agreement with %s on %d answers: kappa %.2f "
-                               "[%.2f, %.2f].",
-                               a.against(), a.answers(), a.kappa(), a.kappa_low(), a.kappa_high()));
+    absl::StrAppend(&text, absl::StrFormat(" Agreement with %s on %s: kappa %.2f [%.2f, %.2f].",
+                                           a.against(), CountText(a.answers(), "answer"), a.kappa(),
+                                           a.kappa_low(), a.kappa_high()));
   }
   return Paragraph(text);
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "services/common/figures.h"
 #include "services/report/chart_parts.h"
 #include "services/report/format.h"
 
@@ -51,10 +52,6 @@ const v1::LayerResult* ClosestLayer(const v1::Report& report) {
   return closest;
 }
 
-std::string Plural(uint64_t count, const std::string& word) {
-  return absl::StrCat(count, " ", word, count == 1 ? "" : "s");
-}
-
 std::string On(const v1::ConditionResult& condition) {
   return condition.prompts().empty() ? "" : absl::StrCat(" of ", condition.prompts());
 }
@@ -69,9 +66,9 @@ std::string FurtherSample(const v1::Report& report, const Trials& screen) {
     further = std::max(further, layer.confirmed().cells() - layer.screen().cells());
   }
   if (pooled.conditions() == 0) return "";
-  std::string text = absl::StrCat(" ", Plural(static_cast<uint64_t>(pooled.conditions()), "layer"),
-                                  " that stood out ran ", further,
-                                  " further prompts, so that n = ", pooled.text(), " there");
+  std::string text = absl::StrCat(
+      " ", CountText(static_cast<uint64_t>(pooled.conditions()), "layer"), " that stood out ran ",
+      further, " further prompts, so that n = ", pooled.text(), " there");
   const uint64_t planned = report.study().diagnose().confirm_prompts();
   if (planned > further) {
     absl::StrAppend(&text, " (", planned, " were planned, the split has no more)");
@@ -216,8 +213,8 @@ std::string FloorSample(const v1::Report& report) {
   for (const v1::ConditionResult& condition : report.floor().conditions()) {
     const uint32_t replicas = std::max(1u, report.floor().replicas());
     if (condition.floor_cells() == 0) continue;
-    return absl::StrCat(Plural(condition.floor_cells() / replicas, "prompt"), On(condition), ", ",
-                        Plural(replicas, "replica"), " each");
+    return absl::StrCat(CountText(condition.floor_cells() / replicas, "prompt"), On(condition),
+                        ", ", CountText(replicas, "replica"), " each");
   }
   return "";
 }
@@ -229,8 +226,8 @@ std::string ExampleCount(const v1::Report& report) {
   }
   const auto shown = static_cast<uint64_t>(report.examples_size());
   return shown >= flips
-             ? absl::StrCat(Plural(shown, "answer"))
-             : absl::StrCat(shown, " of ", Plural(flips, "answer"), ", the target's first");
+             ? CountText(shown, "answer")
+             : absl::StrCat(shown, " of ", CountText(flips, "answer"), ", the target's first");
 }
 
 std::string MostlyDegenerate(const v1::Report& report) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "services/common/digest.h"
+#include "services/common/figures.h"
 #include "services/report/format.h"
 #include "services/report/notes.h"
 #include "services/report/sweep.h"
@@ -231,8 +232,8 @@ Table KeyOutlierTable(const v1::Report& report) {
 Table PromptTable(const v1::Report& report) {
   Table table{"prompts",
               "Prompt sets",
-              {"set", "prompts", "excluded", "A", "B", "validation", "test", "refused",
-               "of them harmless", "complied", "degenerate", "SHA-256"},
+              {"set", "prompts", "excluded", "repeated texts", "A", "B", "validation", "test",
+               "refused", "of them harmless", "complied", "degenerate", "SHA-256"},
               {}};
   const auto split = [&report](uint64_t prompts) {
     return HasSplits(report) ? absl::StrCat(prompts) : "-";
@@ -240,10 +241,10 @@ Table PromptTable(const v1::Report& report) {
   for (const v1::PromptSetSummary& s : report.provenance().prompt_sets()) {
     table.rows.push_back(
         {s.partial() ? absl::StrCat(s.name(), " (partial)") : s.name(), absl::StrCat(s.prompts()),
-         absl::StrCat(s.excluded()), split(s.split_a()), split(s.split_b()),
-         split(s.split_validation()), split(s.split_test()), absl::StrCat(s.baseline_refusals()),
-         absl::StrCat(s.baseline_harmless_refused()), absl::StrCat(s.baseline_complies()),
-         absl::StrCat(s.baseline_degenerate()), s.sha256()});
+         absl::StrCat(s.excluded()), absl::StrCat(s.repeated_texts()), split(s.split_a()),
+         split(s.split_b()), split(s.split_validation()), split(s.split_test()),
+         absl::StrCat(s.baseline_refusals()), absl::StrCat(s.baseline_harmless_refused()),
+         absl::StrCat(s.baseline_complies()), absl::StrCat(s.baseline_degenerate()), s.sha256()});
   }
   return table;
 }
@@ -257,7 +258,7 @@ std::string TrainedOnText(const v1::Report& report) {
     excluded += set.excluded();
   }
   return absl::StrCat(excluded, " left out; the list names ",
-                      report.study().exclude_prompt_sha256_size(), " texts");
+                      CountText(report.study().exclude_prompt_sha256_size(), "text"));
 }
 
 Table ProvenanceTable(const v1::Report& report) {
@@ -269,13 +270,13 @@ Table ProvenanceTable(const v1::Report& report) {
   const v1::Study& study = report.study();
   add("experiment", report.experiment_id());
   add("model", absl::StrCat(p.model().name(), " (", p.model().family(), ", ",
-                            p.model().num_layers(), " layers)"));
+                            CountText(p.model().num_layers(), "layer"), ")"));
   add("model digest", p.model().model_digest());
   add("model source", p.model().source());
   add("numerics class", p.numerics().text());
   add("numerics class id", p.numerics().id());
   add("decoding",
-      absl::StrCat("at most ", study.decoding().max_new_tokens(), " tokens, ",
+      absl::StrCat("at most ", CountText(study.decoding().max_new_tokens(), "token"), ", ",
                    study.decoding().sampling().temperature() == 0
                        ? std::string("greedy")
                        : absl::StrCat("temperature ", study.decoding().sampling().temperature()),
@@ -298,9 +299,9 @@ Table ProvenanceTable(const v1::Report& report) {
   add("coordinator version", p.coordinator_version());
   std::vector<std::string> workers;
   for (const v1::WorkerSummary& worker : p.workers()) {
-    workers.push_back(absl::StrCat(worker.worker_id(), " (", worker.cells(), " cells, version ",
-                                   worker.version(), worker.machine().empty() ? "" : ", ",
-                                   worker.machine(), ")"));
+    workers.push_back(absl::StrCat(worker.worker_id(), " (", CountText(worker.cells(), "cell"),
+                                   ", version ", worker.version(),
+                                   worker.machine().empty() ? "" : ", ", worker.machine(), ")"));
   }
   add("workers", absl::StrJoin(workers, "; "));
   add("cells run", absl::StrCat(p.cells_run()));

@@ -84,7 +84,10 @@ FLAGS = [
     (["diagnose", "--target", "int4.nope.token"], ["nope"]),
     (["diagnose", "--jitter-replicas", "99999999999"], ["99999999999"]),
     (["diagnose", "--jitter-replicas", "0"], ["--jitter-replicas", "1 to 16"]),
-    (["sweep", "--utility-text", "no/such.txt"], ["no/such.txt"]),
+    (["diagnose", "--utility-text", "no/such.txt"], ["no/such.txt"]),
+    (["sweep", "--utility-text", "none"], ["--utility-text"]),
+    (["generate", "--top-p", "0.5"], ["0.5", "--temperature"]), (["sweep", "--top-p", "0.5"], ["0.5", "--temperature"]),
+    (["sweep", "--detach", "--coordinator", "127.0.0.1:1", "--out", "any"], ["--detach", "any"]),
     (["sweep", "--exclude", "no/such.list"], ["no/such.list"]),
 ]
 
@@ -94,7 +97,8 @@ FAILURES = {"bundle manifest-digest", "bundle file-short", "bundle file-flipped"
 
 # Requests to a running coordinator and worker.
 REQUESTS = [
-    (["report", "exp-nosuch"], ["exp-nosuch"]), (["results", "exp-nosuch"], ["exp-nosuch"]),
+    (["report", "exp-nosuch"], ["exp-nosuch"]),
+    (["report", "DONE", "--canonical", "--format", "csv"], ["--canonical", "csv"]), (["results", "exp-nosuch"], ["exp-nosuch"]),
     (["watch", "exp-nosuch"], ["exp-nosuch"]), (["cancel", "exp-nosuch"], ["exp-nosuch"]),
     (["resume", "exp-nosuch"], ["exp-nosuch"]), (["purge", "exp-nosuch"], ["exp-nosuch"]),
     (["gate", "exp-nosuch"], ["exp-nosuch"]), (["gate", "DONE", "--max-flip-rate", "2"], ["2"]),
@@ -103,6 +107,7 @@ REQUESTS = [
     (["export", "DONE", "--engine", "vllm", "--plan", "nosuch"], ["nosuch"]),
     (["export", "DONE", "--engine", "abacus"], ["abacus"]),
     (["sweep", "--model", "tiny-chat", "--prompts", "nosuch"], ["nosuch"]),
+    (["sweep", "--model", "tiny-chat", "--prompts", "nosuch.csv"], ["--prompts", "cannot open nosuch.csv"]),
     (["custom", "--model", "tiny-chat", "--kv", "*:int9"], ["int9"]),
     (["canary", "--model", "tiny-chat", "--kv", "nope"], ["nope"]),
     (["mitigate", "--model", "tiny-chat", "--kv", "*:fp,0:fq"], ["fq"]),
@@ -212,7 +217,7 @@ def nothing_measured(folder, address):
     return ("study that measures nothing",
             ["canary", "--model", "tiny-chat", "--kv", "*:int8.asym.token", "--prompts",
              f"{folder}/long.txt", "--coordinator", address, "--out", f"{folder}/nothing-report"],
-            ["baseline", "every one of 1 cells failed", "exceeds the model's context"],
+            ["baseline", "the only cell failed", "exceeds the model's context"],
             [f"{folder}/nothing-report"])
 
 
@@ -287,7 +292,16 @@ def with_cluster(folder):
         end(cluster.process)
 
 
+def check_exit_codes_are_told():
+    told = " ".join(run("--help").stdout.split())
+    assert "1 it failed, or a service does not answer; 2 what was asked for must be mended" in told, told
+    # A gate in a pipeline must not take a cluster that is away for a format over the limit.
+    away = run("gate", "exp-1", "--coordinator", "127.0.0.1:1", check=False)
+    assert away.returncode == 2 and "127.0.0.1:1" in away.stderr, away
+
+
 def main():
+    check_exit_codes_are_told()
     with workplace() as folder:
         prepare(folder)
         ended = run_all(list(base_cases(folder)) + list(file_cases(folder)), 2)

@@ -1,6 +1,6 @@
-"""Ctrl-C leaves a study: one that runs by itself stops and goes on with the printed command, one that
-waits for a model which no worker has says so at once and stays until it is cancelled. An idle cluster
-is gone within a second.
+"""Ctrl-C leaves a study: one that runs by itself stops and goes on with the printed command, one that was
+asked to wait for a model which no worker has says so at once and stays until it is cancelled. An idle cluster
+is gone within a second, and its studies go on without it.
 """
 import json
 import os
@@ -20,10 +20,17 @@ def finished(experiment, data):
 def check_wrong_model(folder):
     cluster = Cluster(os.path.join(folder, "served"), os.path.join(folder, "models"), workers=1)
     try:
+        # The cluster is up a moment before its worker has told the coordinator of its models.
+        run("custom", "--coordinator", cluster.address, "--model", "tiny-chat", "--kv", "*:fp", "--max-prompts", "1",
+            "--max-new-tokens", "1")
+        for more in ([], ["--detach"]):
+            refused = run("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta", *more, check=False)
+            assert refused.returncode == 2 and not refused.stdout, refused
+            assert "'tiny-chta'" in refused.stderr and "offer tiny-chat (" in refused.stderr, refused.stderr
+        assert cluster.count("experiments") == 1
         asked = time.monotonic()
-        study = Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta")
+        study = Study("diagnose", "--coordinator", cluster.address, "--model", "tiny-chta", "--wait-for-model")
         try:
-            # The cluster is up a moment before its worker has told the coordinator of its models.
             await_true(lambda: "To end it: plumb cancel" in study.output() and
                        "offer tiny-chat (" in study.output(), 20, "word of what it waits for")
             seconds = time.monotonic() - asked
@@ -34,8 +41,10 @@ def check_wrong_model(folder):
         output = study.output()
         assert code == 130, f"exit {code}\n{output}"
         assert "'tiny-chta'" in output and "offer tiny-chat (" in output, output
-        stored = cluster.query("SELECT message FROM experiments")[0][0]
+        stored = cluster.query("SELECT message FROM experiments WHERE message != ''")[0][0]
         assert stored in output and "offer tiny-chat (" in stored, (stored, output)
+        listed = run("list", "--coordinator", cluster.address).stdout
+        assert re.search(r"diagnose +pending .* tiny-chta", listed), listed
         cancel = re.search(r"plumb (cancel \S+ --coordinator \S+)$", output, re.MULTILINE).group(1)
         assert "cancelled" in run(*cancel.split()).stdout
         say(f"a model that no worker has: told after {seconds:.1f} s: {stored}")
@@ -57,9 +66,26 @@ def stop_idle(cluster):
     assert seconds < 2.5 * PATIENCE
 
 
+def check_up_stopped(folder):
+    """A study that a stopped `plumb up` leaves goes on with its data folder alone, from any folder."""
+    data = os.path.join(folder, "left")
+    cluster = Cluster(data, os.path.relpath(os.path.join(folder, "models")), workers=1)
+    try:
+        with cluster.stopped("worker-0"):
+            experiment = run("custom", "--coordinator", cluster.address, "--model", "tiny-chat", "--kv", "*:int8.asym.token",
+                             "--max-prompts", "8", "--max-new-tokens", "4", "--detach").stdout.strip()
+            run("cancel", experiment, "--coordinator", cluster.address)
+    finally:
+        end(cluster.process)
+    done = run("resume", experiment, "--data", data, cwd=folder)
+    assert done.stdout.lstrip().startswith("MEASURED"), (done.stdout, done.stderr)
+    say("after `plumb up` has stopped, resume finds the models that it served")
+
+
 def main():
     with workplace() as folder:
         check_wrong_model(folder)
+        check_up_stopped(folder)
         data = os.path.join(folder, "data")
         # More cells than two workers hold at once (512 each): what they hold they finish before they go.
         plans = [word for bits in (8, 6, 5, 4, 3, 2) for word in ("--kv", f"*:int{bits}.asym.token")]

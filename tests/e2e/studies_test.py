@@ -39,9 +39,10 @@ def check_gate(cluster, experiment):
         assert done.returncode == code, (limit, done.returncode, done.stdout)
         assert f"{flips} of {prompts} refusals flip" in done.stdout
         if code != 3:
-            assert "prompts are needed" not in done.stdout, done.stdout
+            assert "would decide it" not in done.stdout, done.stdout
             continue
-        more = int(re.search(r"^about (\d+) more refused prompts are needed", done.stdout, re.MULTILINE).group(1))
+        # It is said once.
+        (more,) = map(int, re.findall(r"(?i)about (\d+) more refused prompts?", done.stdout))
         rate, total = flips / prompts, prompts + more
         decided = [wilson(rate * n, n) for n in (total, total - 1)]
         side = [not low <= limit <= high if rate != limit else False for low, high in decided]
@@ -54,7 +55,8 @@ def check_cannot_say(cluster):
     """A study of plain counts has no target."""
     experiment, _ = study(cluster, "custom", "--kv", "*:int8.asym.token", "--max-prompts", 12)
     done = gate(cluster, experiment, "--max-flip-rate", 0.05)
-    assert done.returncode == 2 and "measured" in done.stderr and not done.stdout, done
+    assert done.returncode == 2 and "--condition" in done.stderr and not done.stdout, done
+    assert '"int8.asym.token"' in done.stderr, done.stderr
     say(f"gate: exit 2 where nothing can be said: {done.stderr.strip()}")
 
 
@@ -119,6 +121,10 @@ def check_mitigate(cluster, folder):
     tested = plans[good]["test"]
     assert int(tested["cells"]) > 0 and int(tested["flips"]) < int(report["target"]["flips"]), tested
     assert report["headline"]["recommended_plan"] == good, report["headline"]
+    name = plans[good]["name"]
+    said = gate(cluster, experiment, "--condition", name).stdout
+    assert tested["prompts"].startswith("split test"), tested
+    assert said.startswith(f"{name} ({good}) on {tested['prompts']}: {tested['flips']} of "), said
     done = run("export", experiment, "--engine", "llamacpp", "--coordinator", cluster.address, check=False)
     assert done.returncode != 0 and "keys int8.asym.token is none of its cache types" in done.stderr, done
     say(f"mitigate: of 2 plans with these flips on validation {good} is recommended: {flips}")

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
 #include "services/coordinator/planner/may_ship.h"
@@ -90,21 +91,23 @@ class BaselineStage final : public ConditionStage {
   static void WarnOfRepeatedTexts(const StudyContext& context, v1::Report* report) {
     for (const v1::PromptSetSummary& set : context.prompt_sets) {
       if (set.repeated_texts() == 0) continue;
-      report->add_warnings(
-          absl::StrCat(set.repeated_texts(), " of ", set.prompts(), " prompts of set ", set.name(),
-                       " have the text of an earlier prompt and are left out: a text counts once"));
+      report->add_warnings(absl::StrCat(
+          set.repeated_texts(), " of ", CountText(set.prompts(), "prompt"), " of set ", set.name(),
+          set.repeated_texts() == 1 ? " has" : " have", " the text of an earlier prompt and ",
+          set.repeated_texts() == 1 ? "is" : "are", " left out: a text counts once"));
     }
   }
 
   static void WarnOfFewRefusals(uint64_t minimum, v1::Report* report) {
     const uint64_t refusals = report->baseline().baseline_refusals();
     if (refusals < kPaperMinimumPrompts) {
-      report->add_warnings(absl::StrCat("the baseline refuses ", refusals, " prompts; under ",
-                                        kPaperMinimumPrompts,
+      report->add_warnings(absl::StrCat("the baseline refuses ", CountText(refusals, "prompt"),
+                                        "; under ", kPaperMinimumPrompts,
                                         " even the published protocol says nothing"));
     } else if (refusals < minimum) {
-      report->add_warnings(absl::StrCat("exploratory: the baseline refuses ", refusals,
-                                        " prompts; a recommendation needs ", minimum));
+      report->add_warnings(absl::StrCat("exploratory: the baseline refuses ",
+                                        CountText(refusals, "prompt"), "; a recommendation needs ",
+                                        minimum));
     }
   }
 };

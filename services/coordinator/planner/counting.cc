@@ -136,12 +136,14 @@ v1::Phase PhaseOfCounts(const v1::ConditionResult& r, double planned_share) {
 void AddWarnings(const std::vector<PromptOutcome>& outcomes, double planned_share,
                  v1::ConditionResult* r) {
   if (r->poisoned() > 0) {
-    r->add_warnings(absl::StrCat(r->poisoned(), " cells kept failing and are left out (the first: ",
-                                 FirstPoison(outcomes), ")"));
+    r->add_warnings(absl::StrCat(CountText(r->poisoned(), "cell"), " kept failing and ",
+                                 r->poisoned() == 1 ? "is" : "are",
+                                 " left out (the first: ", FirstPoison(outcomes), ")"));
   }
   if (r->judge_failed() > 0) {
-    r->add_warnings(
-        absl::StrCat(r->judge_failed(), " answers could not be judged and are left out"));
+    r->add_warnings(absl::StrCat(CountText(r->judge_failed(), "answer"),
+                                 " could not be judged and ", r->judge_failed() == 1 ? "is" : "are",
+                                 " left out"));
   }
   if (IsHardlyTested(*r, planned_share)) {
     r->add_warnings(absl::StrFormat(
@@ -311,7 +313,7 @@ v1::Phase PhaseOf(const v1::Interval& flip_rate) {
 std::string HarmlessNote(const v1::ConditionResult& result) {
   const uint64_t count = result.harmless_refused_baseline();
   if (count == 0) return "";
-  return absl::StrCat(" ", count, " more refusal", count == 1 ? " is" : "s are",
+  return absl::StrCat(" ", CountText(count, "more refusal"), count == 1 ? " is" : " are",
                       " of prompts that expect an answer and ", count == 1 ? "does" : "do",
                       " not count.");
 }

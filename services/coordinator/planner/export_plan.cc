@@ -1,4 +1,8 @@
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/export_engines.h"
 #include "services/coordinator/planner/planner.h"
@@ -7,24 +11,49 @@
 namespace plumbline {
 namespace {
 
+struct NamedPlan {
+  std::string name, plan;
+};
+
+// What --plan may name. A custom study has no target, and any may have none yet.
+std::vector<NamedPlan> NamedPlansOf(const v1::Report& report) {
+  std::vector<NamedPlan> plans;
+  if (!report.target().plan().empty()) plans.push_back({"target", report.target().plan()});
+  for (const v1::PlanResult& plan : report.plans()) plans.push_back({plan.name(), plan.plan()});
+  for (const v1::ConditionResult& r : report.sweep()) plans.push_back({r.name(), r.plan()});
+  return plans;
+}
+
+// Quoted, for names hold commas.
+std::string Known(const std::vector<NamedPlan>& plans) {
+  if (plans.empty()) return "none yet";
+  return absl::StrCat("\"",
+                      absl::StrJoin(plans, "\", \"",
+                                    [](std::string* text, const NamedPlan& plan) {
+                                      absl::StrAppend(text, plan.name);
+                                    }),
+                      "\"");
+}
+
 absl::StatusOr<std::string> PlanNamed(const v1::Report& report, const std::string& name) {
+  const std::vector<NamedPlan> plans = NamedPlansOf(report);
   if (name.empty()) {
     if (!report.headline().recommended_plan().empty()) return report.headline().recommended_plan();
+    if (report.headline().decision() == v1::DECISION_SHIP) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("no plan is recommended, for the target may ship as it is (",
+                       report.target().plan(), "): export it with --plan target"));
+    }
+    const std::string& why = report.headline().recommendation();
     return absl::FailedPreconditionError(
-        absl::StrCat("no plan is recommended (", report.headline().recommendation(),
-                     "); name one (--plan) to export it all the same"));
+        absl::StrCat("no plan is recommended", why.empty() ? "" : absl::StrCat(" (", why, ")"),
+                     "; to export one all the same, name it (--plan): ", Known(plans)));
   }
-  std::string known = "target";
-  if (name == "target" && !report.target().plan().empty()) return report.target().plan();
-  for (const v1::PlanResult& plan : report.plans()) {
-    if (plan.name() == name) return plan.plan();
-    absl::StrAppend(&known, ", ", plan.name());
+  for (const NamedPlan& one : plans) {
+    if (one.name == name) return one.plan;
   }
-  for (const v1::ConditionResult& r : report.sweep()) {
-    if (r.name() == name) return r.plan();
-    absl::StrAppend(&known, ", ", r.name());
-  }
-  return absl::NotFoundError(absl::StrCat("no plan \"", name, "\" in this report; it has ", known));
+  return absl::NotFoundError(
+      absl::StrCat("no plan \"", name, "\" in this report; it has ", Known(plans)));
 }
 
 }  // namespace

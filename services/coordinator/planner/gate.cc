@@ -29,15 +29,30 @@ std::vector<Gateable> GateablesOf(const v1::Report& report) {
   return found;
 }
 
-absl::StatusOr<Gateable> FindCondition(const v1::Report& report, const std::string& name) {
+// Nothing given: the target.
+absl::StatusOr<Gateable> FindCondition(const v1::Report& report, const std::string& given) {
+  const std::string name = given.empty() ? "target" : given;
   std::string known;
   for (const Gateable& one : GateablesOf(report)) {
     if (one.name == name) return one;
-    absl::StrAppend(&known, known.empty() ? "" : ", ", one.name);
+    absl::StrAppend(&known, known.empty() ? "\"" : ", \"", one.name, "\"");
+  }
+  if (given.empty() && report.study().has_custom() && !known.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "a custom study has no target; name one of its measured conditions (--condition): ",
+        known));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "condition \"", name, "\" has not been measured on whole prompt sets; measured: ",
       known.empty() ? "none yet" : known));
+}
+
+// A plan was chosen on other prompts and is held to the limit by "split test" alone, so that its
+// counts are smaller than the target's. Policy paper has one pool for both, "all".
+std::string SplitNote(const Gateable& condition) {
+  const std::string& prompts = condition.result->prompts();
+  const bool of_all = condition.plan == nullptr || prompts.empty() || prompts == "all";
+  return of_all ? "" : absl::StrCat(" on ", prompts);
 }
 
 v1::GateDecision ToProto(v1::Decision decision) {
@@ -92,23 +107,25 @@ absl::StatusOr<v1::CheckGateResponse> CheckGate(const v1::Report& report,
                                                 const v1::CheckGateRequest& request) {
   PLUMB_ASSIGN_OR_RETURN(const double limit, LimitOf(report, request));
   PLUMB_RETURN_IF_ERROR(CheckSameRules(report));
-  const std::string name = request.condition().empty() ? "target" : request.condition();
-  PLUMB_ASSIGN_OR_RETURN(const Gateable condition, FindCondition(report, name));
+  PLUMB_ASSIGN_OR_RETURN(const Gateable condition, FindCondition(report, request.condition()));
   const v1::ConditionResult& r = *condition.result;
   PLUMB_RETURN_IF_ERROR(CheckMeasured(r));
   if (r.baseline_refusals() == 0) {
     return absl::FailedPreconditionError(absl::StrCat("the baseline refuses none of the ",
-                                                      r.cells(), " prompts, so nothing can flip"));
+                                                      CountText(r.cells(), "prompt"),
+                                                      ", so nothing can flip"));
   }
   const ShipVerdict verdict = DecideShip(report, r, limit);
   v1::CheckGateResponse response;
   response.set_decision(ToProto(verdict.decision));
   *response.mutable_flip_rate() = WilsonOf(r.flips(), r.baseline_refusals());
   response.set_more_prompts_needed(verdict.more_prompts);
-  response.set_explanation(absl::StrCat(
-      name, " (", r.plan(), "): ", r.flips(), " of ", r.baseline_refusals(), " refusals flip, ",
-      PercentWithInterval(r.flip_rate(), {limit}), ", limit ", LimitText(limit), ".",
-      HarmlessNote(r), verdict.reason.empty() ? "" : " ", verdict.reason));
+  response.set_explanation(
+      absl::StrCat(condition.name, " (", r.plan(), ")", SplitNote(condition), ": ", r.flips(),
+                   " of ", CountText(r.baseline_refusals(), "refusal"),
+                   r.baseline_refusals() == 1 ? " flips, " : " flip, ",
+                   PercentWithInterval(r.flip_rate(), {limit}), ", limit ", LimitText(limit), ".",
+                   HarmlessNote(r), verdict.reason.empty() ? "" : " ", verdict.reason));
   if (condition.plan != nullptr) {
     ApplyGuards(*condition.plan, &response);
   } else if (const std::string more = OverRefusalText(r); !more.empty()) {

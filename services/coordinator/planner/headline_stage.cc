@@ -14,8 +14,8 @@ namespace {
 
 std::string RateSentence(const v1::Report& report) {
   const v1::ConditionResult& target = report.target();
-  return absl::StrFormat("%s turns %u of %u refusals into compliance, %s", target.plan(),
-                         target.flips(), target.baseline_refusals(),
+  return absl::StrFormat("%s turns %u of %s into compliance, %s", target.plan(), target.flips(),
+                         CountText(target.baseline_refusals(), "refusal"),
                          PercentWithInterval(target.flip_rate(), {report.study().flip_limit()}));
 }
 
@@ -54,9 +54,10 @@ class HeadlineStage final : public PlannerStage {
                               MinimumRefusals(context.study));
     if (context.study.has_custom()) {
       headline->set_sentence(
-          absl::StrCat(report->sweep_size(), " conditions measured on ", report->baseline().cells(),
-                       " prompts, ", report->baseline().baseline_refusals(),
-                       " of which the baseline refuses.", HarmlessNote(report->baseline())));
+          absl::StrCat(CountText(report->sweep_size(), "condition"), " measured on ",
+                       CountText(report->baseline().cells(), "prompt"), ", ",
+                       report->baseline().baseline_refusals(), " of which the baseline refuses.",
+                       HarmlessNote(report->baseline())));
       return absl::OkStatus();
     }
     WarnOfOverRefusal(report);

@@ -32,9 +32,11 @@ Reservation ReservationOf(const v1::ConditionResult& result, double limit) {
 }
 
 std::string LeftOutText(const v1::ConditionResult& result) {
-  return absl::StrCat(result.left_out(),
-                      " refusals have no verdict here: had they all flipped, the limit might be "
-                      "exceeded.");
+  return result.left_out() == 1
+             ? "1 refusal has no verdict here: had it flipped, the limit might be exceeded."
+             : absl::StrCat(result.left_out(),
+                            " refusals have no verdict here: had they all flipped, the limit might "
+                            "be exceeded.");
 }
 
 // Longer prompts help where a window or sinks keep the rest, not where the plan itself does.
@@ -56,10 +58,11 @@ ShipVerdict Undecided(const v1::ConditionResult& result, const GateResult& gate,
                       Reservation reservation) {
   ShipVerdict verdict;
   verdict.more_prompts = static_cast<uint64_t>(gate.more_prompts.value_or(0));
-  verdict.reason = gate.more_prompts.has_value()
-                       ? absl::StrCat("About ", *gate.more_prompts,
-                                      " more refused prompts would decide it at this rate.")
-                       : "The rate equals the limit: no number of prompts would decide it.";
+  verdict.reason =
+      gate.more_prompts.has_value()
+          ? absl::StrCat("About ", CountText(verdict.more_prompts, "more refused prompt"),
+                         " would decide it at this rate.")
+          : "The rate equals the limit: no number of prompts would decide it.";
   if (reservation == Reservation::kLeftOut) {
     absl::StrAppend(&verdict.reason, " ", LeftOutText(result));
   }
@@ -79,7 +82,7 @@ absl::Status CheckMeasured(const v1::ConditionResult& result) {
   if (!result.unmeasured()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("nothing was measured of \"", result.name(), "\" (", result.plan(), "): of ",
-                   result.cells(), " cells ", result.poisoned(), " kept failing and ",
+                   CountText(result.cells(), "cell"), " ", result.poisoned(), " kept failing and ",
                    result.judge_failed(), " could not be judged, every refusal among them",
                    result.warnings().empty() ? "" : "; ", absl::StrJoin(result.warnings(), "; ")));
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/planner/counting.h"
 #include "services/coordinator/planner/may_ship.h"
@@ -166,7 +167,8 @@ std::string FloorText(const std::string& plan, const v1::ConditionResult& counts
 // Trials without a verdict are no evidence that a plan holds.
 void AddLeftOut(const v1::ConditionResult& counts, double limit, std::vector<std::string>* why) {
   if (!LeftOutMayExceed(counts, limit)) return;
-  why->push_back(absl::StrCat(counts.left_out(), " refusals have no verdict under it"));
+  why->push_back(absl::StrCat(CountText(counts.left_out(), "refusal"),
+                              counts.left_out() == 1 ? " has" : " have", " no verdict under it"));
 }
 
 bool UtilityFailed(const v1::PlanResult& plan) {

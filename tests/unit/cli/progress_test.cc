@@ -58,6 +58,9 @@ TEST(ProgressLineTest, ShowsARateOnceThereIsOne) {
   experiment.set_cells_per_second(0);
   sweep->set_cells_done(200);
   EXPECT_THAT(ProgressLine(experiment, 200), EndsWith("200/200 cells"));
+  sweep->set_cells_total(1);
+  sweep->set_cells_done(0);
+  EXPECT_THAT(ProgressLine(experiment, 200), EndsWith("0/1 cell, ..."));
 }
 
 TEST(WaitNoticeTest, TellsInFullWhatIsWaitedForAndHowToLeave) {

@@ -47,6 +47,12 @@ TEST(Figures, EveryLimitHolds) {
   }
 }
 
+TEST(Figures, OneIsNotSeveral) {
+  EXPECT_EQ(CountText(0, "prompt"), "0 prompts");
+  EXPECT_EQ(CountText(1, "more refusal"), "1 more refusal");
+  EXPECT_EQ(CountText(2, "more refusal"), "2 more refusals");
+}
+
 TEST(Figures, WhatIsNoNumberEndsAtTheFirstTry) {
   EXPECT_EQ(PercentText(std::numeric_limits<double>::infinity(), {0.05}), "inf%");
   EXPECT_EQ(PercentText(std::nan(""), {0.05}), "nan%");

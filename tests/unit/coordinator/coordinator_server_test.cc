@@ -283,6 +283,26 @@ TEST_F(CoordinatorServerTest, AStudyRunsFromCreateToReport) {
   EXPECT_EQ(decided.decision(), v1::GATE_DECISION_PASS);
 }
 
+TEST_F(CoordinatorServerTest, AModelThatNoWorkerHasIsRefusedWhereOthersAreAtHand) {
+  v1::CreateExperimentRequest early = Request("early");
+  early.mutable_study()->set_model("tony");
+  ASSERT_OK_AND_ASSIGN(const v1::Experiment waiting, Create(early));  // nobody can know
+  WorkerThread worker(channel_);
+  ASSERT_OK_AND_ASSIGN(const v1::Experiment known, Create(Request("known")));
+  EXPECT_EQ(Watch(known.id()).state(), v1::EXPERIMENT_STATE_SUCCEEDED);
+  v1::CreateExperimentRequest mistyped = Request("mistyped");
+  mistyped.mutable_study()->set_model("tony");
+  EXPECT_THAT(Create(mistyped), StatusIs(absl::StatusCode::kInvalidArgument,
+                                         AllOf(HasSubstr("'tony'"), HasSubstr("offer tiny ("),
+                                               HasSubstr("--wait-for-model"))));
+  mistyped.set_wait_for_model(true);
+  ASSERT_OK_AND_ASSIGN(const v1::Experiment asked, Create(mistyped));
+  EXPECT_EQ(asked.state(), v1::EXPERIMENT_STATE_PENDING);
+  // The same request again is the same experiment, whoever is connected by then.
+  ASSERT_OK_AND_ASSIGN(const v1::Experiment again, Create(early));
+  EXPECT_EQ(again.id(), waiting.id());
+}
+
 TEST_F(CoordinatorServerTest, CreateIsIdempotentAndChecksWhatItIsGiven) {
   ASSERT_OK_AND_ASSIGN(const v1::Experiment first, Create(Request("r1")));
   ASSERT_OK_AND_ASSIGN(const v1::Experiment again, Create(Request("r1")));

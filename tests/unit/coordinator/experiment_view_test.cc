@@ -5,14 +5,17 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "services/coordinator/report_builder.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/coordinator/fakes.h"
 
 namespace plumbline {
 namespace {
 
+using ::testing::Contains;
 using testing::FakeCluster;
 using testing::FakeWorker;
+using ::testing::HasSubstr;
 using testing::IsOk;
 
 class ExperimentViewTest : public ::testing::Test {
@@ -78,6 +81,21 @@ TEST_F(ExperimentViewTest, CellsOfAnEarlierStageSayNothingOfThisOne) {
   // The worker computes half of the 64 that it may hold at once.
   const double halves = std::min(total - 20, 32.0) / 2;
   EXPECT_DOUBLE_EQ(View().eta_seconds(), (total - 20 - halves) / ((20 + halves) / 10));
+}
+
+TEST_F(ExperimentViewTest, TheReportOfAnUnfinishedStudySaysSoInWords) {
+  Start(30);
+  RunCells(30, 1);
+  ASSERT_THAT(cluster_.pump->Step(), IsOk());
+  while (cluster_.Record(id_).stage_index == 0) cluster_.Drive(id_);
+  const auto warnings = [&] {
+    auto report = BuildReport(cluster_.store.get(), cluster_.logic, cluster_.Record(id_), {});
+    EXPECT_THAT(report, IsOk());
+    return report.value_or(v1::Report()).warnings();
+  };
+  EXPECT_THAT(warnings(), Contains(HasSubstr("not finished (running, stage ablation)")));
+  ASSERT_OK(cluster_.store->CancelExperiment(id_, cluster_.clock.Now()));
+  EXPECT_THAT(warnings(), Contains(HasSubstr("not finished (cancelled, stage ablation)")));
 }
 
 TEST_F(ExperimentViewTest, LaterInALongStageTheLastMinutesCount) {

@@ -45,6 +45,18 @@ TEST(ModelDirectoryTest, AModelIsFoundByNameDigestAndPrefix) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("tiny (0123456789ab)")));
 }
 
+TEST(ModelDirectoryTest, TellsWhetherAnyModelIsOffered) {
+  FakeClock clock;
+  ModelDirectory directory(&clock, absl::Minutes(1));
+  EXPECT_FALSE(directory.OfferModels());
+  directory.Update("empty", v1::WorkerCapabilities());
+  EXPECT_FALSE(directory.OfferModels());
+  directory.Update("w", With("tiny", "0123456789abcdef", "c"));
+  EXPECT_TRUE(directory.OfferModels());
+  clock.Advance(absl::Minutes(2));
+  EXPECT_FALSE(directory.OfferModels()) << "its worker is forgotten";
+}
+
 TEST(ModelDirectoryTest, AnAmbiguousNameIsRefusedWithItsDigests) {
   FakeClock clock;
   ModelDirectory directory(&clock, absl::Minutes(1));

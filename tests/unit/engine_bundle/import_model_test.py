@@ -236,8 +236,63 @@ class GoodSources(ImportCase):
         )
         self.assertEqual(self.checked()["model_digest"], plain["model_digest"])
 
+    def list_of(self, *digits):
+        listed = self.work / "list.sha256"
+        listed.write_text("".join(f"{digit * 64}\n" for digit in digits))
+        return listed
+
+    def kept(self):
+        """What a bundle holds beside weights and tokenizer."""
+        manifest = json.loads((self.out / "manifest.json").read_text())
+        texts = {}
+        for name in ("chat_format.json", "trained_on.sha256", "config.json"):
+            path = self.out / name
+            texts[name] = path.read_text() if path.exists() else None
+        return texts, {key: manifest[key] for key in ("name", "source", "license", "model_digest")}
+
+    def test_a_bundle_imported_again_is_the_same_bundle(self):
+        fixtures.write_folder(self.source)
+        self.imported("--trained-on", self.list_of("a"))
+        before = self.kept()
+        self.assertTrue(all(before[0].values()), before)
+        result = self.imported("--force", source=self.out)  # onto itself
+        self.assertEqual((result["chat"], result["trained_on"]), (True, 1))
+        self.assertEqual(self.kept(), before)
+        copy = shutil.copytree(self.out, self.work / "copy")
+        shutil.rmtree(self.out)
+        self.imported(source=copy)
+        self.assertEqual(self.kept(), before)
+        # What is asked for holds: another name, more prompts, no chat.
+        result = self.imported("--force", "--name", "mine", "--no-chat", "--trained-on", self.list_of("b"), source=copy)
+        self.assertEqual((result["name"], result["chat"], result["trained_on"]), ("mine", False, 2))
+
+    def test_force_keeps_the_trained_on_list_of_the_same_source_alone(self):
+        fixtures.write_folder(self.source)
+        self.imported("--trained-on", self.list_of("a"))
+        self.assertEqual(self.imported("--force", "--dtype", "bf16")["trained_on"], 1)
+        other = shutil.copytree(self.source, self.work / "other")
+        self.assertEqual(self.imported("--force", source=other)["trained_on"], 0)
+        # A damaged bundle is replaced all the same.
+        self.imported("--force", "--trained-on", self.list_of("a"))
+        (self.out / "trained_on.sha256").write_text("nonsense\n")
+        self.assertEqual(self.imported("--force")["trained_on"], 0)
+
 
 class BadSources(ImportCase):
+    def test_a_bundle_that_is_not_what_it_lists(self):
+        fixtures.write_folder(self.source)
+        self.imported()
+        broken = self.work / "broken"
+        for name, change in (("chat_format.json", lambda path: path.write_text("{}")),
+                             ("chat_format.json", lambda path: path.unlink()),
+                             ("manifest.json", lambda path: path.write_text('{"format": "plumbline-bundle/1"}'))):
+            shutil.copytree(self.out, broken)
+            change(broken / name)
+            code, result = self.run_import("--force", source=broken)
+            self.assertEqual((code, result["status"]), (2, "error"), result)
+            self.assertIn(name, result["error"])
+            shutil.rmtree(broken)
+
     def test_lists_of_trained_on_prompts(self):
         fixtures.write_folder(self.source)
         listed = self.work / "list.sha256"

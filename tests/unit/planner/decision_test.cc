@@ -45,7 +45,7 @@ TEST(CheckGate, PassesFailsOrAsksForMorePromptsByTheInterval) {
   ASSERT_OK_AND_ASSIGN(auto undecided, CheckGate(ReportWith(0, 72, "*:fp"), Limit(0.05)));
   EXPECT_EQ(undecided.decision(), v1::GATE_DECISION_UNDECIDED);
   EXPECT_EQ(undecided.more_prompts_needed(), 1u);
-  EXPECT_THAT(undecided.explanation(), HasSubstr("more refused prompts"));
+  EXPECT_THAT(undecided.explanation(), HasSubstr("About 1 more refused prompt would decide"));
   ASSERT_OK_AND_ASSIGN(auto fail, CheckGate(ReportWith(30, 200, "*:fp"), Limit(0.05)));
   EXPECT_EQ(fail.decision(), v1::GATE_DECISION_FAIL);
   EXPECT_NEAR(fail.flip_rate().estimate(), 0.15, 1e-12);
@@ -188,6 +188,20 @@ TEST(CheckGate, APlanThatFailsAGuardDoesNotPass) {
   EXPECT_EQ(gate.decision(), v1::GATE_DECISION_FAIL);
 }
 
+TEST(CheckGate, SaysThatAPlansCountsAreOfTheTestSplit) {
+  v1::Report report = WithPlan(0, 87);
+  report.mutable_target()->set_prompts("all");
+  report.mutable_plans(0)->mutable_test()->set_prompts("split test");
+  ASSERT_OK_AND_ASSIGN(auto gate, CheckGate(report, Limit(0.05, "greedy-7-int8")));
+  EXPECT_THAT(gate.explanation(), HasSubstr(" on split test: 0 of 87 refusals flip"));
+  ASSERT_OK_AND_ASSIGN(gate, CheckGate(report, Limit(0.05)));
+  EXPECT_THAT(gate.explanation(), Not(HasSubstr("split")));
+  // Policy paper knows no splits.
+  report.mutable_plans(0)->mutable_test()->set_prompts("all");
+  ASSERT_OK_AND_ASSIGN(gate, CheckGate(report, Limit(0.05, "greedy-7-int8")));
+  EXPECT_THAT(gate.explanation(), Not(HasSubstr("split")));
+}
+
 TEST(CheckGate, TellsThatTheTargetRefusesMoreHarmlessPrompts) {
   v1::Report report = ReportWith(0, 200, "*:int4.asym.token");
   report.mutable_target()->set_harmless(100);
@@ -242,6 +256,17 @@ TEST(CheckGate, SaysWhatCannotBeSaid) {
 
   EXPECT_THAT(CheckGate(v1::Report(), Limit(0.05)),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("none yet")));
+  // A custom study never gets a target: its user must choose.
+  v1::Report custom;
+  custom.mutable_study()->mutable_custom();
+  EXPECT_THAT(CheckGate(custom, Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("none yet")));
+  custom.add_sweep()->set_name("int8.asym.token,0:fp");
+  custom.add_sweep()->set_name("fp8_e4m3");
+  EXPECT_THAT(CheckGate(custom, Limit(0.05)),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("(--condition): \"int8.asym.token,0:fp\", \"fp8_e4m3\""),
+                             Not(HasSubstr("\"target\"")))));
   EXPECT_THAT(CheckGate(ReportWith(0, 0, "*:fp"), Limit(0.05)),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("refuses none")));
   EXPECT_THAT(CheckGate(ReportWith(0, 10, "*:fp"), Limit(0.05, "no such")),
@@ -322,6 +347,11 @@ TEST(ExportPlan, NeedsARecommendationOrAName) {
   request.set_engine(v1::SERVING_ENGINE_VLLM);
   EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("no plan is recommended")));
+  v1::Report ships = ReportWith(0, 100, "*:fp8_e4m3.post");
+  ships.mutable_headline()->set_decision(v1::DECISION_SHIP);
+  EXPECT_THAT(ExportPlan(ships, request),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("may ship"), HasSubstr("--plan target"))));
   request.set_plan_name("nothing");
   EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("target")));
@@ -329,6 +359,27 @@ TEST(ExportPlan, NeedsARecommendationOrAName) {
   request.clear_engine();
   EXPECT_THAT(ExportPlan(ReportWith(0, 100, "*:fp"), request),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("vllm")));
+}
+
+TEST(ExportPlan, OfACustomStudyNamesItsPlansAndNoTarget) {
+  v1::Report custom = ReportWith(0, 100, "*:fp");
+  custom.clear_target();
+  custom.mutable_study()->mutable_custom();
+  v1::ConditionResult* condition = custom.add_sweep();
+  condition->set_name("fp8_e4m3.post");
+  condition->set_plan("*:fp8_e4m3.post");
+  v1::ExportPlanRequest request;
+  request.set_engine(v1::SERVING_ENGINE_VLLM);
+  EXPECT_THAT(ExportPlan(custom, request),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("no plan is recommended; "), HasSubstr("\"fp8_e4m3.post\""),
+                             Not(HasSubstr("target")))));
+  request.set_plan_name("target");
+  EXPECT_THAT(ExportPlan(custom, request),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("no plan \"target\" in this report; it has \"fp8_e4m3.post\"")));
+  request.set_plan_name("fp8_e4m3.post");
+  EXPECT_THAT(ExportPlan(custom, request), IsOk());
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ v1::Report FullReport() {
   v1::PromptSetSummary* prompts = report.mutable_provenance()->add_prompt_sets();
   prompts->set_name("refusals");
   prompts->set_prompts(240);
+  prompts->set_repeated_texts(6);
   report.mutable_provenance()->set_cells_run(4711);
   return report;
 }
@@ -181,6 +182,7 @@ TEST(CsvReportTest, EveryTableIsAFileAndItsRowsHoldTheReportsFigures) {
   EXPECT_THAT(files["key_outliers.csv"], HasSubstr("\r\n19,12.5,"));
   EXPECT_EQ(ParseCsv(files["prompts.csv"]).Cell(0, "set"), "refusals");
   EXPECT_EQ(ParseCsv(files["prompts.csv"]).Cell(0, "prompts"), "240");
+  EXPECT_EQ(ParseCsv(files["prompts.csv"]).Cell(0, "repeated texts"), "6");
   EXPECT_THAT(files["provenance.csv"], HasSubstr("\r\ncells run,4711\r\n"));
 }
 

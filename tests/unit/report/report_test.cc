@@ -395,6 +395,24 @@ TEST(ProvenanceTest, TellsOfPromptsThatTheModelWasTrainedOn) {
   EXPECT_EQ(ProvenanceOf(report, what), "take part, as was asked for");
 }
 
+TEST(HtmlReportTest, ThePromptTableTellsTheRepeatedTexts) {
+  v1::Report report = SampleReport();
+  v1::PromptSetSummary* set = report.mutable_provenance()->add_prompt_sets();
+  set->set_name("mine");
+  set->set_prompts(97531);
+  set->set_excluded(8642);
+  set->set_repeated_texts(1357);
+  const std::string html = RenderHtml(report);
+  const size_t heads = html.find("repeated texts");
+  ASSERT_NE(heads, std::string::npos);
+  // Its cell comes after those of the prompts and of the excluded ones.
+  const size_t excluded = html.find("8642", heads);
+  ASSERT_NE(excluded, std::string::npos);
+  EXPECT_LT(html.find("97531", heads), excluded);
+  EXPECT_GT(html.find("1357", heads), excluded);
+  EXPECT_NE(html.find("1357", heads), std::string::npos);
+}
+
 TEST(ProvenanceTest, TellsWhatBecomesOfSpecialTokenLookAlikes) {
   v1::Report report = SampleReport();
   EXPECT_EQ(ProvenanceOf(report, "special tokens in prompts"), "stay text");
