@@ -67,8 +67,9 @@ struct SplitSums {
 };
 
 // One block: a tile of rows, call.block_heads kv heads in turn, and every gridDim.z-th split. Pages
-// are dealt to four lanes by page number. Which warp takes a lane is no matter of the result: of two
-// heads side by side a warp takes lanes that lie two apart, so that all have about as much to do.
+// are dealt to four lanes by page number. Which warp takes a lane is no matter of the result: of
+// two heads side by side a warp takes lanes that lie two apart, so that all have about as much to
+// do.
 template <typename Worker, int kHeadDim>
 class Block {
   using Element = typename Worker::Element;
@@ -90,8 +91,8 @@ class Block {
     AwaitEarlierKernels();
     if (!works) return;
     if constexpr (Worker::kPairs) {
-      paired_ = call_.block_heads > 1 && split == last_split &&
-                tile_.rows * call_.group <= kPairColumns;
+      paired_ =
+          call_.block_heads > 1 && split == last_split && tile_.rows * call_.group <= kPairColumns;
     }
     kv_head_ = blockIdx.x * call_.block_heads;
     const int end_head = kv_head_ + call_.block_heads;
@@ -314,7 +315,8 @@ __global__ void MergeKernel(const __grid_constant__ AttentionCall call) {
 int BlockHeads(const AttentionCall& call, int blocks_per_row) {
   constexpr int64_t kEnough = 1024;
   if (blocks_per_row > 1) return 1;
-  if (call.block_heads > 0) return call.dims.kv_heads % call.block_heads == 0 ? call.block_heads : 1;
+  if (call.block_heads > 0)
+    return call.dims.kv_heads % call.block_heads == 0 ? call.block_heads : 1;
   if (call.step.max_rows > call.step.max_runs) return 1;
   const int64_t halves = int64_t{call.step.max_rows} * call.dims.kv_heads / 2;
   return call.dims.kv_heads % 2 == 0 && halves >= kEnough ? 2 : 1;

@@ -70,9 +70,9 @@ class Bf16Warp {
       const Column column(call, tile, slot.column);
       uint2 words = {0, 0};
       if (column.used) {
-        const Element* head =
-            static_cast<const Element*>(call.qkv) + int64_t{column.row} * call.dims.qkv_dim() +
-            (slot.kv_head * call.group + column.head_of_group) * kHeadDim;
+        const Element* head = static_cast<const Element*>(call.qkv) +
+                              int64_t{column.row} * call.dims.qkv_dim() +
+                              (slot.kv_head * call.group + column.head_of_group) * kHeadDim;
         words = RotatedQuery<kHeadDim>(head, call.rope, column.last, channel);
       }
       *reinterpret_cast<uint2*>(query_ + slot_index * kQueryStride + channel / 2) = words;

@@ -41,9 +41,9 @@ class F32Warp {
       const int channel = i % kHeadDim;
       float rotated = 0;
       if (column.used) {
-        const float* head =
-            static_cast<const float*>(call.qkv) + int64_t{column.row} * call.dims.qkv_dim() +
-            (kv_head * call.group + column.head_of_group) * kHeadDim;
+        const float* head = static_cast<const float*>(call.qkv) +
+                            int64_t{column.row} * call.dims.qkv_dim() +
+                            (kv_head * call.group + column.head_of_group) * kHeadDim;
         const bool low = channel < kHalf;
         const int64_t angle = int64_t{column.last} * kHalf + (low ? channel : channel - kHalf);
         const float other = low ? -head[channel + kHalf] : head[channel - kHalf];

@@ -143,10 +143,10 @@ struct Slot {
 
 // A page of one kv head that a warp takes.
 struct PagePlace {
-  int page = -1;    // counted from the sequence's first; < 0: none
-  int number = 0;   // in the pool
+  int page = -1;   // counted from the sequence's first; < 0: none
+  int number = 0;  // in the pool
   int kv_head = 0;
-  int pair = 0;     // which of two heads that are worked through side by side
+  int pair = 0;  // which of two heads that are worked through side by side
   __device__ bool exists() const { return page >= 0; }
 };
 

@@ -32,7 +32,8 @@ std::string InPath(const std::string& name) {
 }
 
 // Between fork and exec only async-signal-safe calls are allowed.
-[[noreturn]] void RunChild(const char* program, char* const* argv, int log_fd, pid_t parent, int error_fd) {
+[[noreturn]] void RunChild(const char* program, char* const* argv, int log_fd, pid_t parent,
+                           int error_fd) {
   setpgid(0, 0);
   signal(SIGPIPE, SIG_DFL);  // plumb ignores it, and exec would hand that on
   prctl(PR_SET_PDEATHSIG, SIGTERM);

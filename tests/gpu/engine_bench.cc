@@ -184,9 +184,8 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
   const int rows = cuda.chunk_rows;
   const int chunks = (running + rows - 1) / rows;
   const double middle_context = settings.prompt + settings.answer / 2.0;
-  const ProductTimes alone =
-      ProductsAlone(*forward, rows, chunks,
-                    static_cast<int64_t>(running * middle_context) * token_bytes);
+  const ProductTimes alone = ProductsAlone(
+      *forward, rows, chunks, static_cast<int64_t>(running * middle_context) * token_bytes);
   std::printf(
       "{\"shape\": \"%s\", \"running\": %d, \"chunk\": %d, \"products_ms\": %.3f, "
       "\"steady_floor_ms\": %.3f, "
@@ -222,8 +221,7 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
         running, rows, mix.front().c_str(), settings.prompt, settings.answer, tokens / all, all,
         static_cast<long long>(steps), all * 1e3 / static_cast<double>(steps), settings.stem,
         settings.first_top, static_cast<long long>(engine->stats().reused_rows - reused_before),
-        alone.best, alone.sustained, kv_ms, alone.best + kv_ms, alone.steady_step,
-        load_seconds);
+        alone.best, alone.sustained, kv_ms, alone.best + kv_ms, alone.steady_step, load_seconds);
     // The same again, part by part, round the middle of the answers. No sequence has ended by then,
     // so the cache holds as many positions as tokens went in.
     const auto tokens_in = [&] {
@@ -256,11 +254,12 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     const auto sums = times.Sum();
     std::printf(
         "{\"running\": %d, \"mix\": \"%s\", \"step_ms\": %.3f, \"kv_ms\": %.3f, "
-        "\"floor_ms\": %.3f, \"steady_floor_ms\": %.3f, \"parts_ms\": {\"products\": %.3f, \"attention\": %.3f, \"kv_write\": "
+        "\"floor_ms\": %.3f, \"steady_floor_ms\": %.3f, \"parts_ms\": {\"products\": %.3f, "
+        "\"attention\": %.3f, \"kv_write\": "
         "%.3f, \"row_ops\": %.3f, "
         "\"sampling\": %.3f}}\n",
-        running, mix.front().c_str(), graph_ms, held_ms, alone.best + held_ms,
-        alone.steady_step, sums[0] / kTimedSteps, sums[1] / kTimedSteps, sums[2] / kTimedSteps, sums[3] / kTimedSteps,
+        running, mix.front().c_str(), graph_ms, held_ms, alone.best + held_ms, alone.steady_step,
+        sums[0] / kTimedSteps, sums[1] / kTimedSteps, sums[2] / kTimedSteps, sums[3] / kTimedSteps,
         sums[4] / kTimedSteps);
     std::fflush(stdout);
     StepAll(engine.get());

@@ -116,11 +116,11 @@ class PartTimes {
   std::vector<StepPart> parts_;
 };
 
-// One step's products over the weights that the engine holds, in milliseconds: the best of the first
-// eight, while the clock is still high; what they take after a second of them; and, after a second
-// of steps in which each layer's keys and values are moved too, what such a step takes. The last is
-// the floor at the clock that the card's power allows: nothing but the work that no engine can leave
-// out.
+// One step's products over the weights that the engine holds, in milliseconds: the best of the
+// first eight, while the clock is still high; what they take after a second of them; and, after a
+// second of steps in which each layer's keys and values are moved too, what such a step takes. The
+// last is the floor at the clock that the card's power allows: nothing but the work that no engine
+// can leave out.
 struct ProductTimes {
   double best = 1e9, sustained = 0, steady_step = 0;
 };

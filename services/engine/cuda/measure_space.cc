@@ -28,8 +28,8 @@ absl::Status MeasureSpace::Open() {
   const int64_t bytes = 2 * slots * SlotBytes(dims_);
   PLUMB_ASSIGN_OR_RETURN(device_, DeviceBuffer::Create(bytes, "statistics of prompts"));
   // A block's last bytes pad it to a multiple of 8: no kernel writes them, and they are copied too.
-  PLUMB_RETURN_IF_ERROR(CudaStatus(cudaMemsetAsync(device_.data(), 0, bytes, stream_),
-                                   "statistics of prompts"));
+  PLUMB_RETURN_IF_ERROR(
+      CudaStatus(cudaMemsetAsync(device_.data(), 0, bytes, stream_), "statistics of prompts"));
   PLUMB_ASSIGN_OR_RETURN(host_, PinnedBuffer::Create(bytes, "statistics of prompts"));
   PLUMB_ASSIGN_OR_RETURN(copies_, Stream::Create());
   for (Half& half : halves_) {
