@@ -90,7 +90,7 @@ class Block {
     if (works) FindPages(split);
     AwaitEarlierKernels();
     if (!works) return;
-    if constexpr (Worker::kPairs) {
+    if constexpr (Worker::kPrefetch) {
       paired_ =
           call_.block_heads > 1 && split == last_split && tile_.rows * call_.group <= kPairColumns;
     }
@@ -334,7 +334,7 @@ cudaError_t LaunchShape(AttentionCall call, cudaStream_t stream) {
     if (error != cudaSuccess) return error;
   }
   const int blocks = BlocksPerRow(call.step.max_rows, call.max_context);
-  call.block_heads = Worker::kPairs ? BlockHeads(call, blocks) : 1;
+  call.block_heads = Worker::kPrefetch ? BlockHeads(call, blocks) : 1;
   const dim3 grid(call.dims.kv_heads / call.block_heads, call.step.max_rows, blocks);
   cudaError_t error;
   if constexpr (kHeadDim <= 128) {

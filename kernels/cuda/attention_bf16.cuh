@@ -42,7 +42,9 @@ class Bf16Warp {
   // Words of a query head in shared memory; the padding spreads heads over the banks.
   static constexpr int kQueryStride = kHeadDim / 2 + 16;
   static constexpr int kExtraSharedFloats = kColumns * kQueryStride;
-  static constexpr bool kPairs = kHeadDim <= 128;
+  // Whether the next page's loads, of the next head too, are under way during a step. A page of
+  // wider heads fills the registers by itself.
+  static constexpr bool kPrefetch = kHeadDim <= 128;
 
   __device__ Bf16Warp(const AttentionCall& call, const Tile& tile, float* shared)
       : call_(call),
@@ -132,8 +134,6 @@ class Bf16Warp {
   static constexpr int kGroups32 = kHeadDim / 32;
   static constexpr int kGroups64 = kHeadDim / 64;
   static constexpr int kTail64 = kHeadDim % 64 / 16;  // words of a lane past the groups of 64
-  // A page of wider heads fills the registers by itself.
-  static constexpr bool kPrefetch = kHeadDim <= 128;
 
   // Channel of the first of the two rows that fragment f of the sums has in this lane.
   __device__ int ChannelOf(int f) const {

@@ -14,7 +14,7 @@ class F32Warp {
   static constexpr int kBlocksPerMultiprocessor = kHeadDim <= 128 ? 3 : 2;
   static constexpr int kExtraSharedFloats =
       kColumns * kHeadDim + kAttentionWarps * kPageTokens * kColumns;
-  static constexpr bool kPairs = false;
+  static constexpr bool kPrefetch = false;
 
   __device__ F32Warp(const AttentionCall& call, const Tile& tile, float* shared)
       : call_(call),

@@ -12,29 +12,11 @@
 #include "services/common/figures.h"
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
+#include "services/rpc/state_word.h"
 #include "services/rpc/status.h"
 
 namespace plumbline {
 namespace {
-
-const char* StateWord(v1::ExperimentState state) {
-  switch (state) {
-    case v1::EXPERIMENT_STATE_PENDING:
-      return "pending";
-    case v1::EXPERIMENT_STATE_RUNNING:
-      return "running";
-    case v1::EXPERIMENT_STATE_WAITING:
-      return "waiting";
-    case v1::EXPERIMENT_STATE_SUCCEEDED:
-      return "succeeded";
-    case v1::EXPERIMENT_STATE_FAILED:
-      return "failed";
-    case v1::EXPERIMENT_STATE_CANCELLED:
-      return "cancelled";
-    default:
-      return "unknown";
-  }
-}
 
 const char* KindWord(const v1::Study& study) {
   switch (study.kind_case()) {
@@ -80,7 +62,7 @@ absl::Status List(const SessionFlags& flags) {
       const std::string& model = experiment.model().name().empty() ? experiment.study().model()
                                                                    : experiment.model().name();
       printf("%-20s %-9s %-10s %-18s %s %s\n", experiment.id().c_str(),
-             KindWord(experiment.study()), StateWord(experiment.state()),
+             KindWord(experiment.study()), ExperimentStateWord(experiment.state()),
              experiment.stage().c_str(), model.c_str(), experiment.study().name().c_str());
     }
     if (page->next_page_token().empty()) return absl::OkStatus();
@@ -104,7 +86,7 @@ absl::Status Cancel(const OnExperiment& flags) {
   const auto response =
       (*session)->experiments().Call(&v1::Experiments::Stub::CancelExperiment, request);
   if (!response.ok()) return response.status();
-  printf("%s %s\n", flags.id.c_str(), StateWord(response->experiment().state()));
+  printf("%s %s\n", flags.id.c_str(), ExperimentStateWord(response->experiment().state()));
   return absl::OkStatus();
 }
 

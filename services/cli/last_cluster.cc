@@ -1,7 +1,6 @@
 #include "services/cli/last_cluster.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "services/common/files.h"
 #include "services/common/status_macros.h"
@@ -24,7 +23,7 @@ absl::Status RememberCluster(const v1::ClusterConfig& config) {
   v1::ClusterConfig remembered = config;
   for (v1::WorkerConfig& worker : *remembered.mutable_workers()) {
     for (std::string& root : *worker.mutable_model_roots()) {
-      root = std::filesystem::absolute(root).lexically_normal().string();
+      root = AbsolutePath(root);
     }
   }
   return WriteFileAtomically(ClusterFile(config.data_dir()), ConfigText(remembered), 0600);

@@ -1,7 +1,6 @@
 #include "services/cli/session.h"
 
 #include <cstdio>
-#include <filesystem>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -20,7 +19,7 @@ constexpr absl::Duration kConnectPatience = absl::Seconds(10);
 absl::StatusOr<v1::ClusterConfig> StandaloneConfig(const SessionFlags& flags) {
   std::vector<std::string> roots;
   for (const std::string& root : flags.model_roots) {
-    roots.push_back(std::filesystem::absolute(root).lexically_normal().string());
+    roots.push_back(AbsolutePath(root));
   }
   v1::ClusterConfig config = DefaultClusterConfig(flags.data_dir, roots);
   v1::WorkerConfig* worker = config.mutable_workers(0);

@@ -122,6 +122,10 @@ std::string JoinPath(absl::string_view folder, absl::string_view name) {
   return absl::StrCat(folder, folder.back() == '/' ? "" : "/", name);
 }
 
+std::string AbsolutePath(const std::string& path) {
+  return fs::absolute(path).lexically_normal().string();
+}
+
 absl::Status CheckBelowRoot(const std::string& path, const std::string& root) {
   std::error_code error;
   const fs::path resolved_root = fs::weakly_canonical(root, error);

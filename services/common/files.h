@@ -29,6 +29,8 @@ bool DirectoryExists(const std::string& path);
 absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);
 
 std::string JoinPath(absl::string_view folder, absl::string_view name);
+// From the root, without "." and ".."; links stay.
+std::string AbsolutePath(const std::string& path);
 
 // OK if `path`, with symbolic links and ".." resolved, lies in `root` or is it; else
 // PermissionDenied that names both.

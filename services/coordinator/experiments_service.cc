@@ -49,22 +49,19 @@ absl::StatusOr<v1::Experiment> ExperimentsService::View(const std::string& id) c
 
 // A name that none of the models at hand has is most likely mistyped: such a study would wait for
 // ever. A model that nobody can know yet is checked when a worker brings it.
-absl::Status ExperimentsService::CheckModel(const NewExperiment& experiment, bool may_wait) const {
-  const auto model = deps_.directory->Resolve(experiment.study.model());
-  if (model.ok()) return deps_.logic->Fits(experiment.study, *model);
+absl::Status ExperimentsService::CheckModel(const v1::Study& study, bool may_wait) const {
+  const auto model = deps_.directory->Resolve(study.model());
+  if (model.ok()) return deps_.logic->Fits(study, *model);
   if (!absl::IsNotFound(model.status())) return model.status();
-  const bool known = deps_.store->GetExperiment(experiment.id).ok();
-  if (known || may_wait || !deps_.directory->OfferModels()) return absl::OkStatus();
+  if (may_wait || !deps_.directory->OfferModels()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(model.status().message(),
                    "; name one of these, or let the study wait until a worker has it "
                    "(--wait-for-model)"));
 }
 
-absl::Status ExperimentsService::CheckJudge(const NewExperiment& experiment) const {
-  // A study that is there had its judge; asking for it again must not depend on the judge of today.
-  if (deps_.store->GetExperiment(experiment.id).ok()) return absl::OkStatus();
-  const absl::Status found = FindJudge(*deps_.judge, experiment.study.judge()).status();
+absl::Status ExperimentsService::CheckJudge(const v1::Study& study) const {
+  const absl::Status found = FindJudge(*deps_.judge, study.judge()).status();
   // With the judge away the study waits for it and is checked then.
   return absl::IsUnavailable(found) ? absl::OkStatus() : found;
 }
@@ -89,8 +86,10 @@ absl::StatusOr<v1::Experiment> ExperimentsService::Create(
   experiment.prompts = std::move(prompts.prompts);
   experiment.prompt_sets = std::move(prompts.prompt_sets);
   experiment.first_stage = stages[0]->name();
-  PLUMB_RETURN_IF_ERROR(CheckModel(experiment, request.wait_for_model()));
-  PLUMB_RETURN_IF_ERROR(CheckJudge(experiment));
+  // Asking again for a study that is there must not depend on the workers and the judge of today.
+  const bool known = deps_.store->GetExperiment(experiment.id).ok();
+  PLUMB_RETURN_IF_ERROR(CheckModel(experiment.study, known || request.wait_for_model()));
+  if (!known) PLUMB_RETURN_IF_ERROR(CheckJudge(experiment.study));
   experiment.now = deps_.clock->Now();
   PLUMB_ASSIGN_OR_RETURN(const ExperimentRecord record, deps_.store->CreateExperiment(experiment));
   spdlog::info("experiment {}: {} prompts, {} stages", record.id, experiment.prompts.size(),

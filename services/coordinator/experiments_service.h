@@ -76,8 +76,8 @@ class ExperimentsService final : public v1::Experiments::Service {
  private:
   absl::StatusOr<v1::Experiment> View(const std::string& id) const;
   absl::StatusOr<v1::Experiment> Create(const v1::CreateExperimentRequest& request);
-  absl::Status CheckModel(const NewExperiment& experiment, bool may_wait) const;
-  absl::Status CheckJudge(const NewExperiment& experiment) const;
+  absl::Status CheckModel(const v1::Study& study, bool may_wait) const;
+  absl::Status CheckJudge(const v1::Study& study) const;
   absl::StatusOr<v1::EstimateStudyResponse> Estimate(const v1::Study& study) const;
   absl::StatusOr<v1::PurgeExperimentResponse> Purge(const v1::PurgeExperimentRequest& request);
   absl::Status StreamResults(const v1::ListResultsRequest& request, grpc::ServerContext* context,

@@ -4,12 +4,11 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "services/common/figures.h"
 #include "services/common/status_macros.h"
 #include "services/coordinator/experiment_driver.h"
+#include "services/rpc/state_word.h"
 
 namespace plumbline {
 namespace {
@@ -19,12 +18,6 @@ constexpr int kPage = 500;
 
 void SetTime(absl::Time time, google::protobuf::Timestamp* out) {
   out->set_seconds(absl::ToUnixSeconds(time));
-}
-
-// "cancelled" of EXPERIMENT_STATE_CANCELLED.
-std::string StateWord(v1::ExperimentState state) {
-  return absl::AsciiStrToLower(
-      absl::StripPrefix(v1::ExperimentState_Name(state), "EXPERIMENT_STATE_"));
 }
 
 absl::Status AddProvenance(Store* store, const ExperimentRecord& record, v1::Report* report) {
@@ -134,8 +127,8 @@ absl::StatusOr<v1::Report> BuildReport(Store* store, const StudyLogic& logic,
   PLUMB_RETURN_IF_ERROR(AddProvenance(store, record, &report));
   PLUMB_RETURN_IF_ERROR(AddExamples(store, logic, record, request.show_texts, &report));
   if (record.ended == absl::InfinitePast() || record.state != v1::EXPERIMENT_STATE_SUCCEEDED) {
-    report.add_warnings(absl::StrCat("the study is not finished (", StateWord(record.state),
-                                     ", stage ", record.stage,
+    report.add_warnings(absl::StrCat("the study is not finished (",
+                                     ExperimentStateWord(record.state), ", stage ", record.stage,
                                      "): what follows is what is known so far"));
   }
   if (request.format == v1::REPORT_FORMAT_CANONICAL) {

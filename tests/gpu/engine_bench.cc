@@ -191,7 +191,7 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
       "\"steady_floor_ms\": %.3f, "
       "\"kv_ms_per_position\": %.6f, \"numerics\": \"%s\"}\n",
       settings.shape.c_str(), running, rows, alone.best, alone.steady_step,
-      running * 4.0 * config.num_kv_heads * config.head_dim * config.num_layers / bandwidth * 1e3,
+      running * static_cast<double>(token_bytes) / bandwidth * 1e3,
       engine->numerics_class().c_str());
   if (!settings.sweeps.empty()) Sweep(settings, running, engine.get());
   if (settings.ablation > 0) Ablation(settings, running, engine.get());
@@ -210,8 +210,8 @@ void Bench(const Settings& settings, int running, int chunk, double bandwidth) {
     const int64_t tokens = StepAll(engine.get());
     const double all = Seconds(start);
     const int64_t steps = engine->stats().steps - steps_before;
-    const double kv_ms = running * middle_context * 4.0 * config.num_kv_heads * config.head_dim *
-                         config.num_layers / bandwidth * 1e3;
+    const double kv_ms =
+        running * middle_context * static_cast<double>(token_bytes) / bandwidth * 1e3;
     std::printf(
         "{\"running\": %d, \"chunk\": %d, \"mix\": \"%s\", \"prompt\": %d, \"answer\": %d, "
         "\"tokens_per_s\": %.0f, \"seconds\": %.3f, \"steps\": %lld, \"ms_per_step\": %.3f, "

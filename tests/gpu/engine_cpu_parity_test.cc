@@ -27,7 +27,7 @@ using Results = std::map<uint64_t, SequenceResult>;
 double Bound(ComputeDtype dtype) { return dtype == ComputeDtype::kF32 ? 2e-3 : 0.25; }
 
 // How many of a test's sequences are run.
-uint64_t Few(uint64_t count) { return testing::SmallRun() ? std::min<uint64_t>(count, 4) : count; }
+uint64_t Few(uint64_t count) { return SmallRun() ? std::min<uint64_t>(count, 4) : count; }
 
 class EngineCpuParityTest : public ::testing::TestWithParam<GpuVariant> {
  protected:
@@ -106,7 +106,7 @@ TEST_P(EngineCpuParityTest, GreedyAnswersAreTheCpus) {
 // held quantized is counted alike.
 TEST_P(EngineCpuParityTest, EveryPlanGivesTheCpusAnswersAndCounts) {
   auto [gpu, cpu] = OpenBoth();
-  const int each = testing::SmallRun() ? 1 : 4;
+  const int each = SmallRun() ? 1 : 4;
   const auto requests = [each](const Engine& engine) {
     std::vector<SequenceRequest> made;
     for (uint64_t id = 0; id < each * GpuPlans().size(); ++id) {

@@ -23,7 +23,7 @@ using ::plumbline::testing::TryOpenGpu;
 using ::testing::HasSubstr;
 
 // How many of a test's sequences are run; a multiple of 12.
-uint64_t Few(uint64_t count) { return testing::SmallRun() ? 12 : count; }
+uint64_t Few(uint64_t count) { return SmallRun() ? 12 : count; }
 
 class EngineFaultsTest : public ::testing::Test {
  protected:
@@ -162,19 +162,19 @@ TEST_F(EngineFaultsTest, HeldStemsGiveWayToSequences) {
       const std::vector<int32_t> own = Prompt(1 + static_cast<int>(id % 5), id + 50, 504);
       prompt.insert(prompt.end(), own.begin(), own.end());
       made.push_back(Request(engine, id, prompt, id % 3 == 0 ? "*:fp" : "*:int4.asym.token",
-                             8 + static_cast<int>(id) % (testing::SmallRun() ? 3 : 40)));
+                             8 + static_cast<int>(id) % (SmallRun() ? 3 : 40)));
       if (told) made.back().stem_tokens = length;
     }
     return made;
   };
   for (const int stems : {4, 1, 30}) {
-    if (testing::SmallRun() && stems != 4) continue;
+    if (SmallRun() && stems != 4) continue;
     auto without = OpenGpu(bundle);
     const auto expected = RunAll(without.get(), requests(*without, stems, false));
     EXPECT_EQ(without->stats().reused_rows, 0);
     // From two of the longest sequences (7 pages each) to more than all need.
     for (const int pages : {16, 17, 20, 23, 32, 47, 100, 1000}) {
-      if (testing::SmallRun() && pages != 23 && pages != 100) continue;
+      if (SmallRun() && pages != 23 && pages != 100) continue;
       SCOPED_TRACE(::testing::Message() << stems << " stems, " << pages << " pages");
       GpuOptions options;
       options.max_running = 16;
@@ -182,7 +182,7 @@ TEST_F(EngineFaultsTest, HeldStemsGiveWayToSequences) {
       auto engine = OpenGpu(bundle, options);
       EXPECT_EQ(
           testing::Differences(expected, RunAll(engine.get(), requests(*engine, stems, true))), 0);
-      if (pages >= 100 && stems < 30 && !testing::SmallRun()) {
+      if (pages >= 100 && stems < 30 && !SmallRun()) {
         EXPECT_GT(engine->stats().reused_rows, 0);
       }
     }
@@ -220,7 +220,7 @@ TEST_F(EngineFaultsTest, NonFiniteRowsStayWithThoseWhoHaveThem) {
   auto without = OpenGpu(poisoned, options);
   const auto results = RunAll(with.get(), requests(*with, true));
   const auto expected = RunAll(without.get(), requests(*without, false));
-  EXPECT_GT(with->stats().reused_rows, testing::SmallRun() ? 0 : 40 * 20);
+  EXPECT_GT(with->stats().reused_rows, SmallRun() ? 0 : 40 * 20);
   int sound = 0;
   for (const auto& [id, result] : results) {
     const auto& other = expected.at(id);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "services/common/digest.h"
 #include "services/engine/cuda/cuda_engine.h"
+#include "tests/gpu/small_run.h"
 #include "tests/unit/engine/engine_fixture.h"
 
 namespace plumbline::testing {
@@ -47,9 +47,6 @@ struct GpuVariant {
   ComputeDtype dtype;
 };
 inline void PrintTo(const GpuVariant& variant, std::ostream* out) { *out << variant.name; }
-
-// Under a sanitizer: little of everything.
-inline bool SmallRun() { return std::getenv("PLUMB_GPU_SMALL") != nullptr; }
 
 inline std::vector<GpuVariant> GpuVariants() {
   if (SmallRun()) return {{"qwen2_bf16", GpuQwen(), ComputeDtype::kBf16}};

@@ -21,7 +21,7 @@ using ::plumbline::testing::RunOne;
 using ::plumbline::testing::TinyBundle;
 using Results = std::map<uint64_t, SequenceResult>;
 
-int Cells() { return testing::SmallRun() ? 18 : 540; }
+int Cells() { return SmallRun() ? 18 : 540; }
 
 // Mixed lengths and plans; every third is sampled (every ninth from a nucleus), some have noise,
 // some score their prompt.
@@ -31,7 +31,7 @@ std::vector<SequenceRequest> Mix(const Engine& engine) {
     const int length = 1 + static_cast<int>(id * 13 % 90);
     SequenceRequest request =
         Request(engine, id, Prompt(length, id % 11 + 1, 504), GpuPlans()[id % GpuPlans().size()],
-                testing::SmallRun() ? 3 : 4 + id % 9);
+                SmallRun() ? 3 : 4 + id % 9);
     if (id % 3 == 2) {
       request.sampling.temperature = 0.9;
       request.sampling.top_p = id % 9 == 8 ? 0.95 : 1;
@@ -166,7 +166,7 @@ TEST_P(EngineInvarianceTest, ReusedPromptStatesGiveTheSameBits) {
     const std::vector<std::string> plans = {"*:fp,0:int3.sym.tensor", "*:fp,1:int3.sym.tensor",
                                             "*:fp,1-2:int4.asym.token.exact",
                                             "*:fp,2:int3.sym.tensor|fp", "*:fp"};
-    for (uint64_t id = 0; id < (testing::SmallRun() ? 25 : 120); ++id) {
+    for (uint64_t id = 0; id < (SmallRun() ? 25 : 120); ++id) {
       requests.push_back(Request(engine, id,
                                  Prompt(33 + static_cast<int>(id / 5 % 4), id / 5 % 8, 504),
                                  plans[id % 5], 5 + static_cast<int>(id) % 7));
@@ -183,7 +183,7 @@ TEST_P(EngineInvarianceTest, ReusedPromptStatesGiveTheSameBits) {
   const Results expected = RunAll(without.get(), ablation(*without));
   for (int64_t bytes : {int64_t{1} << 26, int64_t{700000}, int64_t{1000}}) {
     for (int max_running : {256, 9}) {
-      if (testing::SmallRun() && (max_running == 9) == (bytes == 1000)) continue;
+      if (SmallRun() && (max_running == 9) == (bytes == 1000)) continue;
       options.prefix_bytes = bytes;
       options.max_running = max_running;
       auto with = OpenGpu(bundle_, options);

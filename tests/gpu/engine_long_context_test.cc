@@ -51,7 +51,7 @@ TEST(EngineLongContextTest, LogitsAreTheCpusWithinTheBound) {
   auto gpu = OpenLong(bundle, 16);
   auto cpu = OpenCpu(bundle, ComputeDtype::kF32);
   ASSERT_NE(gpu, nullptr);
-  const int tokens = testing::SmallRun() ? 300 : 12500;
+  const int tokens = SmallRun() ? 300 : 12500;
   auto on_gpu = RunAll(gpu.get(), LongRequests(*gpu, tokens));
   auto on_cpu = RunAll(cpu.get(), LongRequests(*cpu, tokens));
   for (const auto& [id, expected] : on_cpu) {
@@ -75,7 +75,7 @@ TEST(EngineLongContextTest, LogitsAreTheCpusWithinTheBound) {
 TEST(EngineLongContextTest, CompanyChangesNoBit) {
   SKIP_WITHOUT_GPU();
   const TinyBundle bundle(LongModel());
-  const int tokens = testing::SmallRun() ? 300 : 31000;
+  const int tokens = SmallRun() ? 300 : 31000;
   auto alone_engine = OpenLong(bundle, 1);
   ASSERT_NE(alone_engine, nullptr);
   const auto alone = RunAll(alone_engine.get(), LongRequests(*alone_engine, tokens));
@@ -83,7 +83,7 @@ TEST(EngineLongContextTest, CompanyChangesNoBit) {
   auto engine = OpenLong(bundle, 700);  // three chunks of generated tokens: one block a row
   ASSERT_NE(engine, nullptr);
   std::vector<SequenceRequest> requests = LongRequests(*engine, tokens);
-  const uint64_t others = testing::SmallRun() ? 20 : 690;
+  const uint64_t others = SmallRun() ? 20 : 690;
   for (uint64_t id = 100; id < 100 + others; ++id) {
     requests.push_back(
         Request(*engine, id, Prompt(3 + static_cast<int>(id) % 40, id, 504), "*:fp", 24));

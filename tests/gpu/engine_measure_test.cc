@@ -36,7 +36,7 @@ class EngineMeasureTest : public ::testing::TestWithParam<GpuVariant> {
   // Enough for several steps; some want nothing, some are quantized, some have noise.
   std::vector<SequenceRequest> Mix(const Engine& engine, Ask ask) const {
     std::vector<SequenceRequest> requests;
-    for (uint64_t id = 0; id < (testing::SmallRun() ? 9u : 90u); ++id) {
+    for (uint64_t id = 0; id < (SmallRun() ? 9u : 90u); ++id) {
       const int length = 1 + static_cast<int>(id * 37 % 150);
       requests.push_back(Request(engine, id, Prompt(length, id % 7 + 1, 504),
                                  id % 3 == 1 ? "*:int4.asym.token" : "*:fp", 1 + id % 5));
@@ -66,7 +66,7 @@ TEST_P(EngineMeasureTest, EqualsTheCpusStatisticsOfCapturedRows) {
       EXPECT_FALSE(measured[id].measured[i] == MeasuredOf(rows, engine->shape()));
     }
   }
-  EXPECT_GE(compared, testing::SmallRun() ? 12 : 130);
+  EXPECT_GE(compared, SmallRun() ? 12 : 130);
 }
 
 TEST_P(EngineMeasureTest, DependsOnTheRequestAloneAndMovesNoToken) {

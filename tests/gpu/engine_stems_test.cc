@@ -41,9 +41,9 @@ constexpr int kPlanCount = sizeof(kPlans) / sizeof(kPlans[0]);
 constexpr int kStems[] = {12, 16, 43, 64, 299};
 constexpr int kStemCount = sizeof(kStems) / sizeof(kStems[0]);
 
-int StemOf(uint64_t id) { return testing::SmallRun() ? 43 : kStems[id / kPlanCount % kStemCount]; }
+int StemOf(uint64_t id) { return SmallRun() ? 43 : kStems[id / kPlanCount % kStemCount]; }
 int64_t HeldOf(int stem) { return stem / 8 * 8; }
-int Cells() { return kPlanCount * (testing::SmallRun() ? 2 : 6 * kStemCount); }
+int Cells() { return kPlanCount * (SmallRun() ? 2 : 6 * kStemCount); }
 bool Declines(uint64_t id) { return id % 29 == 4 || id % 31 == 7; }
 // Tokens of the prompt that a run may start behind.
 int64_t Reusable(uint64_t id) {
@@ -65,7 +65,7 @@ std::vector<SequenceRequest> Requests(const Engine& engine, bool stems, bool cha
         Prompt(1 + static_cast<int>(id * 7 % 40), static_cast<uint32_t>(id % 13) + 50, 504);
     prompt.insert(prompt.end(), own.begin(), own.end());
     requests.push_back(Request(engine, id, std::move(prompt), kPlans[id % kPlanCount].text,
-                               testing::SmallRun() ? 2 : 3 + static_cast<int>(id) % 7));
+                               SmallRun() ? 2 : 3 + static_cast<int>(id) % 7));
     SequenceRequest& request = requests.back();
     if (stems) request.stem_tokens = stem;
     if (id % 5 == 2) {
@@ -157,7 +157,7 @@ TEST_P(EngineStemsTest, LittleRoomChangesNothingButWhatIsReused) {
   const Results& alone = Alone();
   for (const int64_t pool : {int64_t{1} << 30, int64_t{8000000}, int64_t{1}}) {
     for (const int64_t prefix : {int64_t{1} << 29, int64_t{900000}, int64_t{1000}}) {
-      if (testing::SmallRun() && (pool != 1 || prefix == 1000)) continue;
+      if (SmallRun() && (pool != 1 || prefix == 1000)) continue;
       SCOPED_TRACE(::testing::Message() << "pool " << pool << ", states " << prefix);
       GpuOptions options = Options(pool == 1 ? 40 : 256);
       // At least what the longest sequence needs: 348 positions, keys before rotation too.
@@ -189,7 +189,7 @@ TEST_P(EngineStemsTest, CancellingTheSequenceThatOthersLeanOnChangesNothing) {
       // A leader with the same stem and plan as the next, and a long answer that it never ends.
       SequenceRequest leader = requests[next];
       leader.id = 200000 + next;
-      leader.max_new_tokens = testing::SmallRun() ? 9 : 40;
+      leader.max_new_tokens = SmallRun() ? 9 : 40;
       ASSERT_OK(engine->Submit(std::move(leader)));
       ASSERT_OK(engine->Submit(std::move(requests[next++])));
     }
@@ -204,7 +204,7 @@ TEST_P(EngineStemsTest, CancellingTheSequenceThatOthersLeanOnChangesNothing) {
     }
   }
   EXPECT_GT(cancelled, Cells() / 2);
-  if (!testing::SmallRun()) {
+  if (!SmallRun()) {
     EXPECT_GT(engine->stats().reused_rows, 0);
   }
   Results own;

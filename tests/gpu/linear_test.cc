@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 
 #include "tests/gpu/device_array.h"
+#include "tests/gpu/small_run.h"
 
 namespace plumbline::cuda {
 namespace {
@@ -21,7 +21,7 @@ class LinearTest : public testing::Test {
  protected:
   void SetUp() override {
     PLUMB_NEEDS_GPU();
-    if (std::getenv("PLUMB_GPU_SMALL") != nullptr) {
+    if (SmallRun()) {
       std::erase_if(shapes_, [](const Shape& s) { return int64_t{s.in} * s.out > 5'000'000; });
     }
     ASSERT_EQ(cublasLtCreate(&handle_), CUBLAS_STATUS_SUCCESS);

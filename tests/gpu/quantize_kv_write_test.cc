@@ -207,7 +207,7 @@ void RunShape(const TensorShape& shape, int rounds, Total* total) {
 template <typename T>
 void RunShapes(KvDtype dtype, const char* name) {
   Total total;
-  const bool small = gpu_test::SmallSubset();
+  const bool small = SmallRun();
   for (int head_dim : {64, 80, 96, 128, 256}) {
     for (int kv_heads : {1, 2, 3, 8}) {
       if (small && (head_dim + kv_heads) % 4 != 1) continue;

@@ -141,7 +141,7 @@ void RunFormats(const TensorShape& shape, uint64_t seed, int every,
 TEST(QuantizeRows, EveryBitEqualsTheCpus) {
   SKIP_WITHOUT_GPU();
   Total total;
-  const int every = gpu_test::SmallSubset() ? 41 : 1;
+  const int every = SmallRun() ? 41 : 1;
   for (KvDtype dtype : {KvDtype::kF32, KvDtype::kBf16}) {
     for (int head_dim : {64, 80, 96, 128, 256}) {
       for (int kv_heads : {1, 2, 3, 8}) {
@@ -154,7 +154,7 @@ TEST(QuantizeRows, EveryBitEqualsTheCpus) {
   std::printf(
       "QuantizeRows: %ld formats and shapes, %ld elements, %ld differences, %ld other NaNs\n",
       total.cases, total.elements, total.different, total.other_nan);
-  EXPECT_GT(total.cases, gpu_test::SmallSubset() ? 500 : 20000);
+  EXPECT_GT(total.cases, SmallRun() ? 500 : 20000);
   EXPECT_EQ(total.different, 0) << total.first;
   EXPECT_EQ(total.other_nan, 0) << total.first;
 }
@@ -170,7 +170,7 @@ TEST(QuantizeRows, LongPromptsOverManyTilesEqualTheCpus) {
       f.symmetry = symmetry;
       f.granularity = text[0] == 't' ? Granularity::kTensor : Granularity::kChannel;
       const TensorShape shape{8, 128, KvDtype::kBf16};
-      Case c{f, shape, {}, gpu_test::SmallSubset() ? 70 : 1500, {}};
+      Case c{f, shape, {}, SmallRun() ? 70 : 1500, {}};
       c.rows = gpu_test::DrawRows(1, c.tokens, 1024, shape.dtype, rng);
       const auto bound = BindDeviceRule(f, TensorRole::kKey, shape, nullptr);
       ASSERT_TRUE(bound.ok());
@@ -201,7 +201,7 @@ TEST(QuantizeRows, AWrongRuleIsSeen) {
   };
   for (const auto& [name, change] : mistakes) {
     Total total;
-    RunFormats(shape, 5, gpu_test::SmallSubset() ? 7 : 1, change, &total);
+    RunFormats(shape, 5, SmallRun() ? 7 : 1, change, &total);
     EXPECT_GT(total.different, 0) << name;
   }
 }

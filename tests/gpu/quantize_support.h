@@ -16,6 +16,7 @@
 #include "kernels/float_formats.h"
 #include "services/quant/device_rules.h"
 #include "services/quant/format_rules.h"
+#include "tests/gpu/small_run.h"
 
 namespace plumbline::gpu_test {
 
@@ -43,9 +44,6 @@ inline std::string WhyNoGpu() {
   if (const std::string why = gpu_test::WhyNoGpu(); !why.empty()) { \
     GTEST_SKIP() << "SKIPPED: no GPU (" << why << ")";              \
   }
-
-// A slow tool is watching: a small part of the cases is enough.
-inline bool SmallSubset() { return std::getenv("PLUMB_GPU_SMALL") != nullptr; }
 
 template <typename T>
 class DeviceArray {

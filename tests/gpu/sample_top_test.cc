@@ -1,11 +1,11 @@
 // Lists of the most probable tokens against the CPU's, of the same logits.
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 
 #include "kernels/cuda/top_tokens.h"
 #include "services/engine/sampling/logits.h"
 #include "tests/gpu/device_array.h"
+#include "tests/gpu/small_run.h"
 
 namespace plumbline::cuda {
 namespace {
@@ -63,7 +63,7 @@ TYPED_TEST_SUITE(TopTokensTest, Dtypes);
 
 // Under a sanitizer: little of everything.
 std::vector<int> Vocabs() {
-  if (std::getenv("PLUMB_GPU_SMALL") != nullptr) return {31, 2050};
+  if (SmallRun()) return {31, 2050};
   return {1, 2, 31, 100, 1003, 1024, 32000, 128256};
 }
 const std::vector<int> kRows = {7, 0, 3, 3, 11};  // in any order, also twice
