@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/matmul_double.h"
 #include "kernels/row_ops.h"
 #include "services/common/parallel.h"
 #include "services/quantsim/tensor_error.h"
@@ -10,7 +11,8 @@
 namespace plumbline {
 namespace {
 
-constexpr int64_t kLanes = 16;      // keys whose scores are summed side by side
+constexpr int64_t kLanes = 8;          // keys are padded to a multiple
+constexpr int64_t kQueriesAtOnce = 4;  // read a form's rows together
 constexpr int64_t kQueryTile = 16;  // queries that meet a form of the keys while it is in the cache
 
 int64_t Padded(int64_t tokens) { return (tokens + kLanes - 1) / kLanes * kLanes; }
@@ -28,10 +30,24 @@ std::vector<float> Transposed(const std::vector<float>& rows, int64_t width) {
   return columns;
 }
 
-// One form of a prompt's keys and values, laid out for Scores and Output.
+// Values as [kv_heads, tokens, head_dim]: a head's rows a whole width apart would all fall on the
+// same places of the processor's cache.
+std::vector<float> ByHead(const std::vector<float>& rows, int64_t width, int64_t head_dim) {
+  const int64_t tokens = static_cast<int64_t>(rows.size()) / width;
+  std::vector<float> heads(rows.size());
+  float* to = heads.data();
+  for (int64_t channel = 0; channel < width; channel += head_dim) {
+    for (int64_t t = 0; t < tokens; ++t) {
+      to = std::copy_n(rows.data() + t * width + channel, head_dim, to);
+    }
+  }
+  return heads;
+}
+
+// One form of a prompt's keys and values, laid out for Attend.
 struct Form {
   std::vector<float> columns;  // Transposed(keys)
-  const float* values = nullptr;
+  std::vector<float> values;   // ByHead(values)
 };
 
 class HeadComparison {
@@ -40,14 +56,15 @@ class HeadComparison {
                  const std::vector<Form>& forms, int32_t head)
       : dim_(shape.head_dim),
         query_stride_(int64_t{shape.heads} * dim_),
-        stride_(int64_t{shape.kv_heads} * dim_),
         tokens_(static_cast<int64_t>(queries.size()) / query_stride_),
         padded_(Padded(tokens_)),
         channel_(int64_t{head} / (shape.heads / shape.kv_heads) * dim_),
         queries_(queries.data() + int64_t{head} * dim_),
         forms_(forms),
-        scores_(static_cast<size_t>(padded_)),
-        output_(static_cast<size_t>(dim_)),
+        wide_queries_(static_cast<size_t>(kQueryTile * dim_)),
+        weights_(static_cast<size_t>(kQueriesAtOnce * padded_)),
+        scores_(weights_.size()),
+        outputs_(static_cast<size_t>(kQueriesAtOnce * dim_)),
         exact_scores_(static_cast<size_t>(kQueryTile * padded_)),
         exact_outputs_(static_cast<size_t>(kQueryTile * dim_)) {}
 
@@ -57,56 +74,69 @@ class HeadComparison {
     for (int64_t from = 0; from < tokens_; from += kQueryTile) {
       const int64_t to = std::min(from + kQueryTile, tokens_);
       for (int64_t t = from; t < to; ++t) {
-        double* scores = exact_scores_.data() + (t - from) * padded_;
-        Scores(forms_[0], t, scores);
-        Output(forms_[0], scores, t + 1, exact_outputs_.data() + (t - from) * dim_);
+        const float* query = queries_ + t * query_stride_;
+        std::copy(query, query + dim_, wide_queries_.data() + (t - from) * dim_);
       }
-      for (size_t f = 1; f < forms_.size(); ++f) {
-        for (int64_t t = from; t < to; ++t) CompareQuery(forms_[f], t, t - from, &errors[f - 1]);
+      for (size_t f = 0; f < forms_.size(); ++f) {
+        for (int64_t t = from; t < to; t += kQueriesAtOnce) {
+          const int64_t count = std::min(kQueriesAtOnce, to - t);
+          double* exact_scores = exact_scores_.data() + (t - from) * padded_;
+          double* exact_outputs = exact_outputs_.data() + (t - from) * dim_;
+          const double* queries = wide_queries_.data() + (t - from) * dim_;
+          if (f == 0) {
+            Attend(forms_[0], queries, t, count, exact_scores, exact_outputs);
+            continue;
+          }
+          Attend(forms_[f], queries, t, count, scores_.data(), outputs_.data());
+          for (int64_t i = 0; i < count; ++i) {
+            AttentionError& error = errors[f - 1];
+            Compare(exact_scores + i * padded_, scores_.data() + i * padded_, t + i + 1,
+                    &error.score_error, &error.score_energy);
+            Compare(exact_outputs + i * dim_, outputs_.data() + i * dim_, dim_, &error.output_error,
+                    &error.output_energy);
+          }
+        }
       }
     }
     return errors;
   }
 
  private:
-  // Of query t against keys [0, t]; each sum runs over the channels in order. Up to the next
-  // multiple of kLanes scores of later keys, or zeros, are written too.
-  void Scores(const Form& form, int64_t t, double* scores) const {
+  // Queries [t, t + count), each against the keys up to its own. scores: [count, padded_], those of
+  // later keys without meaning; outputs: [count, dim_], softmax(scores) times the value rows.
+  void Attend(const Form& form, const double* queries, int64_t t, int64_t count, double* scores,
+              double* outputs) {
     const double scale = 1 / std::sqrt(static_cast<double>(dim_));
-    const float* query = queries_ + t * query_stride_;
-    const float* columns = form.columns.data() + channel_ * padded_;
-    for (int64_t s = 0; s <= t; s += kLanes) {
-      double sums[kLanes] = {};
-      for (int32_t d = 0; d < dim_; ++d) {
-        const double value = query[d];
-        const float* keys = columns + d * padded_ + s;
-        for (int64_t i = 0; i < kLanes; ++i) sums[i] += value * static_cast<double>(keys[i]);
-      }
-      for (int64_t i = 0; i < kLanes; ++i) scores[s + i] = sums[i] * scale;
+    const float* values = form.values.data() + channel_ * tokens_;
+    std::fill(scores, scores + count * padded_, 0.0);
+    kernels::AccumulateDouble(queries, dim_, count, form.columns.data() + channel_ * padded_,
+                              padded_, dim_, Padded(t + count), scores, padded_);
+    double totals[kQueriesAtOnce];
+    for (int64_t i = 0; i < count; ++i) {
+      double* row = scores + i * padded_;
+      for (int64_t s = 0; s <= t + i; ++s) row[s] *= scale;
+      totals[i] = Exponentials(row, t + i + 1, weights_.data() + i * padded_);
+    }
+    std::fill(outputs, outputs + count * dim_, 0.0);
+    kernels::AccumulateDouble(weights_.data(), padded_, count, values, dim_, t + 1, dim_, outputs,
+                              dim_);
+    for (int64_t i = 0; i < count; ++i) {
+      double* out = outputs + i * dim_;
+      kernels::AccumulateDouble(weights_.data() + i * padded_ + t + 1, padded_, 1,
+                                values + (t + 1) * dim_, dim_, i, dim_, out, dim_);
+      for (int32_t d = 0; d < dim_; ++d) out[d] /= totals[i];
     }
   }
 
-  // softmax(scores[0, count)) times the value rows.
-  void Output(const Form& form, const double* scores, int64_t count, double* out) const {
+  // exp(score - the largest score) of each; returns their sum.
+  static double Exponentials(const double* scores, int64_t count, double* weights) {
     const double most = *std::max_element(scores, scores + count);
     double total = 0;
-    std::fill(out, out + dim_, 0.0);
     for (int64_t s = 0; s < count; ++s) {
-      const double weight = std::exp(scores[s] - most);
-      const float* row = form.values + s * stride_ + channel_;
-      total += weight;
-      for (int32_t d = 0; d < dim_; ++d) out[d] += weight * static_cast<double>(row[d]);
+      weights[s] = std::exp(scores[s] - most);
+      total += weights[s];
     }
-    for (int32_t d = 0; d < dim_; ++d) out[d] /= total;
-  }
-
-  void CompareQuery(const Form& form, int64_t t, int64_t in_tile, AttentionError* error) {
-    Scores(form, t, scores_.data());
-    Output(form, scores_.data(), t + 1, output_.data());
-    Compare(exact_scores_.data() + in_tile * padded_, scores_.data(), t + 1, &error->score_error,
-            &error->score_energy);
-    Compare(exact_outputs_.data() + in_tile * dim_, output_.data(), dim_, &error->output_error,
-            &error->output_energy);
+    return total;
   }
 
   static void Compare(const double* exact, const double* stored, int64_t count, double* error,
@@ -118,14 +148,16 @@ class HeadComparison {
   }
 
   const int32_t dim_;
-  const int64_t query_stride_, stride_;
+  const int64_t query_stride_;
   const int64_t tokens_, padded_;
   const int64_t channel_;  // of the head's keys and values within a row
   const float* const queries_;
   const std::vector<Form>& forms_;
-  std::vector<double> scores_, output_;
-  std::vector<double> exact_scores_;   // [kQueryTile, padded tokens]
-  std::vector<double> exact_outputs_;  // [kQueryTile, head_dim]
+  std::vector<double> wide_queries_;      // [kQueryTile, head_dim]
+  std::vector<double> weights_, scores_;  // [kQueriesAtOnce, padded tokens]
+  std::vector<double> outputs_;           // [kQueriesAtOnce, head_dim]
+  std::vector<double> exact_scores_;      // [kQueryTile, padded tokens]
+  std::vector<double> exact_outputs_;     // [kQueryTile, head_dim]
 };
 
 }  // namespace
@@ -173,7 +205,7 @@ std::vector<AttentionError> AttentionErrors(const AttentionShape& shape,
   ParallelFor(static_cast<int64_t>(forms.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const auto f = static_cast<size_t>(i);
-      forms[f] = {Transposed(*rows[f].keys, width), rows[f].values->data()};
+      forms[f] = {Transposed(*rows[f].keys, width), ByHead(*rows[f].values, width, shape.head_dim)};
     }
   });
   std::vector<std::vector<AttentionError>> by_head(static_cast<size_t>(shape.heads));

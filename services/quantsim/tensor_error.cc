@@ -19,13 +19,15 @@ TensorErrorSum::TensorErrorSum(int32_t kv_heads, int32_t head_dim)
 
 void TensorErrorSum::Add(const std::vector<float>& original, const std::vector<float>& stored) {
   const size_t channels = error_.size();
-  for (size_t i = 0; i < original.size(); ++i) {
-    const double value = original[i];
-    const double difference = static_cast<double>(stored[i]) - value;
-    error_[i % channels] += difference * difference;
-    energy_[i % channels] += value * value;
-    // Written so that a NaN stays: a format that makes NaN must not look harmless.
-    if (!(std::fabs(difference) <= max_abs_)) max_abs_ = std::fabs(difference);
+  for (size_t row = 0; row + channels <= original.size(); row += channels) {
+    for (size_t c = 0; c < channels; ++c) {
+      const double value = original[row + c];
+      const double difference = static_cast<double>(stored[row + c]) - value;
+      error_[c] += difference * difference;
+      energy_[c] += value * value;
+      // Written so that a NaN stays: a format that makes NaN must not look harmless.
+      if (!(std::fabs(difference) <= max_abs_)) max_abs_ = std::fabs(difference);
+    }
   }
   elements_ += static_cast<int64_t>(original.size());
 }
