@@ -71,7 +71,7 @@ class CoordinatorImpl final : public Coordinator {
                       .clock = parts_.clock,
                       .changed = &changed_,
                       .render = parts_.render}),
-        work_(&leases_) {
+        work_(&leases_, &changed_) {
     for (int i = 0; i < kDriverThreads; ++i) AddLoop([this] { return drivers_.Round(); });
     AddLoop([this] {
       const auto judged = pump_.Step();

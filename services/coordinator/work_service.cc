@@ -1,12 +1,50 @@
 #include "services/coordinator/work_service.h"
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "services/rpc/status.h"
 
 namespace plumbline {
+namespace {
+
+// Well below the deadline of a call and the drain of a server.
+constexpr absl::Duration kLongestHold = absl::Milliseconds(250);
+// Each keeps a thread of the server; more workers than this ask again instead.
+constexpr int kMostHeld = 64;
+constexpr absl::Duration kAfterHold = absl::Milliseconds(40);
+
+bool NothingToDo(const v1::SyncRequest& request, const v1::SyncResponse& response) {
+  return !request.draining() && request.free_cells() > 0 && request.running().empty() &&
+         response.start().empty() && response.drop_lease_ids().empty();
+}
+
+}  // namespace
+
+absl::StatusOr<v1::SyncResponse> WorkService::SyncWhenThereIsWork(const v1::SyncRequest& request) {
+  const absl::Time until = absl::Now() + kLongestHold;
+  for (;;) {
+    const uint64_t seen = changed_->version();
+    absl::StatusOr<v1::SyncResponse> response = manager_->Sync(request);
+    if (!response.ok() || !NothingToDo(request, *response)) return response;
+    const absl::Duration left = until - absl::Now();
+    if (left <= absl::ZeroDuration()) {
+      response->mutable_call_again_within()->set_seconds(0);
+      response->mutable_call_again_within()->set_nanos(
+          static_cast<int32_t>(absl::ToInt64Nanoseconds(kAfterHold)));
+      return response;
+    }
+    if (held_.fetch_add(1) >= kMostHeld) {
+      held_.fetch_sub(1);
+      return response;
+    }
+    changed_->WaitForChange(seen, left);
+    held_.fetch_sub(1);
+  }
+}
 
 grpc::Status WorkService::Sync(grpc::ServerContext* context, const v1::SyncRequest* request,
                                v1::SyncResponse* response) {
-  auto answer = manager_->Sync(*request);
+  auto answer = SyncWhenThereIsWork(*request);
   if (!answer.ok()) return ToGrpcStatus(answer.status());
   *response = *std::move(answer);
   return grpc::Status::OK;

@@ -357,6 +357,38 @@ TEST_F(CoordinatorServerTest, WithTheJudgeAwayAStudyIsTakenAndItsRepetitionToo) 
   EXPECT_EQ(created.id(), again.id());
 }
 
+TEST_F(CoordinatorServerTest, AWorkerWithNothingToDoIsAnsweredWhenThereIsWork) {
+  testing::FakeWorker worker("w", nullptr);
+  const auto work = v1::Work::NewStub(channel_);
+  const auto sync = [&](uint32_t free_cells) {
+    grpc::ClientContext context;
+    v1::SyncResponse response;
+    EXPECT_THAT(FromGrpcStatus(work->Sync(&context, worker.MakeSync(free_cells), &response)),
+                IsOk());
+    return response;
+  };
+  const auto call_again = [](const v1::SyncResponse& response) {
+    return absl::Seconds(response.call_again_within().seconds()) +
+           absl::Nanoseconds(response.call_again_within().nanos());
+  };
+  // Without room there is nothing to wait for.
+  EXPECT_GT(call_again(sync(0)), absl::Seconds(1));
+  const absl::Time begun = absl::Now();
+  const v1::SyncResponse idle = sync(8);
+  EXPECT_GE(absl::Now() - begun, absl::Milliseconds(200));
+  EXPECT_THAT(idle.start(), IsEmpty());
+  EXPECT_LT(call_again(idle), absl::Milliseconds(100));
+
+  // The call that was waiting already brings the work.
+  v1::SyncResponse waiting;
+  std::thread caller([&] {
+    while (waiting.start().empty()) waiting = sync(8);
+  });
+  ASSERT_THAT(Create(Request("r")), IsOk());
+  caller.join();
+  EXPECT_FALSE(waiting.start(0).cells().empty());
+}
+
 TEST_F(CoordinatorServerTest, UnknownIdsAndForeignPageTokensAreErrors) {
   grpc::ClientContext get_context;
   v1::GetExperimentRequest get;
