@@ -72,7 +72,7 @@ class ResultView {
 };
 
 // The other services, as far as a conclusion needs them. Unavailable makes the study wait and say
-// so.
+// so. Thread safe.
 class Peers {
  public:
   virtual ~Peers() = default;

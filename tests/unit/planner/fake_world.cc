@@ -258,7 +258,10 @@ absl::StatusOr<v1::GetStatsResponse> FakePeers::CaptureStats(const v1::GetStatsR
 }
 
 absl::StatusOr<v1::SimulateResponse> FakePeers::Simulate(const v1::SimulateRequest& request) {
-  calls.push_back("quantsim");
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    calls.push_back("quantsim");
+  }
   if (away.contains("quantsim")) return absl::UnavailableError("quantsim is away");
   v1::SimulateResponse response;
   for (const std::string& format : request.formats()) {

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -69,6 +70,7 @@ class FakePeers final : public Peers {
 
  private:
   const World& world_;
+  std::mutex mutex_;  // guards calls: layers are simulated several at once
   std::map<std::string, v1::CaptureTask> captures_;
 };
 
