@@ -1,8 +1,11 @@
+#include <algorithm>
 #include <cstdio>
 #include <random>
+#include <vector>
 
 #include "tests/gpu/attention_reference.h"
 #include "tests/gpu/attention_scene.h"
+#include "tests/gpu/small_run.h"
 
 namespace plumbline::cuda {
 namespace {
@@ -49,6 +52,14 @@ std::vector<SceneRun> MixedRuns() {
   return runs;
 }
 
+// Under a slow tool every third, the second first.
+std::vector<int> SomeOf(const std::vector<int>& all) {
+  if (!SmallRun()) return all;
+  std::vector<int> some;
+  for (size_t i = 1; i < all.size(); i += 3) some.push_back(all[i]);
+  return some;
+}
+
 template <typename T>
 class AttentionTest : public testing::Test {
  protected:
@@ -60,12 +71,12 @@ TYPED_TEST_SUITE(AttentionTest, Dtypes);
 TYPED_TEST(AttentionTest, EqualsDoublesForEveryShape) {
   const std::vector<SceneRun> runs = MixedRuns();
   for (int head_dim : {64, 80, 96, 128, 256}) {
-    for (int group = 1; group <= 8; ++group) {
+    for (int group : SomeOf({1, 2, 3, 4, 5, 6, 7, 8})) {
       const SceneShape shape = {group * (group % 2 + 1), group % 2 + 1, head_dim};
       const SceneData<TypeParam> data(shape);
       const double worst = WorstError(data, runs, RunScene(data, runs), 5);
       EXPECT_LE(worst, 1) << "head_dim " << head_dim << ", group " << group;
-      if (group == 4) printf("head_dim %d: worst error %.3f of its bound\n", head_dim, worst);
+      if (group == 5) printf("head_dim %d: worst error %.3f of its bound\n", head_dim, worst);
     }
   }
 }
@@ -78,7 +89,7 @@ TYPED_TEST(AttentionTest, BoundNoticesOneForgottenPosition) {
 
 TYPED_TEST(AttentionTest, WindowAndCap) {
   std::vector<SceneRun> runs = MixedRuns();
-  for (int window : {1, 7, 16, 100, 1024, 1500}) {
+  for (int window : SomeOf({1, 7, 16, 100, 1024, 1500})) {
     for (float cap : {0.0f, 3.0f}) {
       const SceneData<TypeParam> data(SceneShape{6, 2, 64, window, cap});
       const double worst = WorstError(data, runs, RunScene(data, runs), 3);
@@ -94,7 +105,7 @@ TYPED_TEST(AttentionTest, LongContexts) {
 }
 
 TYPED_TEST(AttentionTest, RowsKeepTheirBitsWhateverSharesTheStep) {
-  for (int heads : {4, 6, 16}) {
+  for (int heads : SomeOf({4, 6, 16})) {
     const SceneData<TypeParam> data(SceneShape{heads, 2, 128});
     std::vector<SceneRun> runs = MixedRuns();
     for (SceneRun& run : runs) run.start_layer = 0;
@@ -121,15 +132,18 @@ TYPED_TEST(AttentionTest, RowsKeepTheirBitsWhateverSharesTheStep) {
 }
 
 TYPED_TEST(AttentionTest, PromptRowsEqualGeneratedRows) {
-  for (int heads : {1, 2, 3, 4, 8}) {
+  const int tokens = SmallRun() ? 300 : 1100;
+  for (int heads : SomeOf({1, 2, 3, 4, 8})) {
     for (int window : {0, 50}) {
       const SceneData<TypeParam> data(SceneShape{heads, 1, 64, window});
-      const std::vector<SceneRun> whole = {{7, 0, 1100, true}};
+      const std::vector<SceneRun> whole = {{7, 0, tokens, true}};
       std::vector<SceneRun> single, pieces;
-      for (int p = 0; p < 1100; ++p) single.push_back({7, p});
-      for (int p = 0; p < 1100; p += 11) pieces.push_back({7, p, 11, true});
+      for (int p = 0; p < tokens; ++p) single.push_back({7, p});
+      for (int p = 0; p < tokens; p += 11) {
+        pieces.push_back({7, p, std::min(11, tokens - p), true});
+      }
       const SceneOutput<TypeParam> prompt = RunScene(data, whole);
-      EXPECT_EQ(prompt.size(), 1100u);
+      EXPECT_EQ(prompt.size(), static_cast<size_t>(tokens));
       EXPECT_TRUE(SameRows(prompt, RunScene(data, single))) << heads << " heads, as generated rows";
       EXPECT_TRUE(SameRows(prompt, RunScene(data, pieces))) << heads << " heads, in pieces";
     }
@@ -153,7 +167,7 @@ TYPED_TEST(AttentionTest, BitsDoNotDependOnHowManyBlocksShareARow) {
 TYPED_TEST(AttentionTest, BitsDoNotDependOnHowManyHeadsABlockTakes) {
   const std::vector<SceneRun> runs = MixedRuns();
   for (int head_dim : {64, 80, 96, 128, 256}) {
-    for (int group : {1, 2, 3, 4, 5, 8}) {
+    for (int group : SomeOf({1, 2, 3, 4, 5, 8})) {
       for (int window : {0, 100}) {
         const SceneData<TypeParam> data(SceneShape{8 * group, 8, head_dim, window});
         SceneOptions options;
