@@ -182,6 +182,7 @@ def measure(args):
     total = between(samples, ready, end)
     return {
         "experiment": experiment,
+        "epoch_at_zero": time.time() - time.monotonic(),  # log.txt's times + this are seconds since 1970
         "load_seconds": ready - started,
         "total": total,
         "stages": split,

@@ -186,6 +186,7 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& recor
   if (const absl::Status same = deps_.logic->SameRules(report_); !same.ok()) {
     return StopFor(record, same);
   }
+  const absl::Time begun = deps_.clock->Now();
   auto needs = stages_[index]->Needs(context_, report_, results_);
   if (!needs.ok()) return StopFor(record, needs.status());
   PLUMB_RETURN_IF_ERROR(AddNeeds(record.stage_index, *needs));
@@ -194,6 +195,10 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Plan(const ExperimentRecord& recor
     if (!next.ok()) return StopFor(record, next.status());
     PLUMB_RETURN_IF_ERROR(AddNeeds(record.stage_index + 1, *next));
   }
+  spdlog::info("experiment {}: stage {} planned in {:.0f} ms: {}, {}", id_, stages_[index]->name(),
+               absl::ToDoubleMilliseconds(deps_.clock->Now() - begun),
+               CountText(needs->cells.size(), "cell"),
+               CountText(needs->captures.size(), "capture"));
   needs_ = *std::move(needs);
   planned_stage_ = record.stage_index;
   captured_again_ = 0;
@@ -287,6 +292,7 @@ absl::Status ExperimentDriver::SomethingRan() const {
 }
 
 absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& record) {
+  const absl::Time begun = deps_.clock->Now();
   PLUMB_ASSIGN_OR_RETURN(std::vector<FinishedCell> cells,
                          deps_.store->FinishedCells(id_, record.stage_index));
   results_.Add(std::move(cells));
@@ -316,7 +322,8 @@ absl::StatusOr<StepOutcome> ExperimentDriver::Conclude(const ExperimentRecord& r
   PLUMB_RETURN_IF_ERROR(
       deps_.store->ConcludeStage(id_, record.stage_index, report, next_name, deps_.clock->Now()));
   report_ = std::move(report);
-  spdlog::info("experiment {}: stage {} concluded", id_, stage.name());
+  spdlog::info("experiment {}: stage {} concluded in {:.0f} ms", id_, stage.name(),
+               absl::ToDoubleMilliseconds(deps_.clock->Now() - begun));
   if (next_name.empty() && deps_.metrics != nullptr) {
     deps_.metrics->Increment(metric::kVerdictFlips, {},
                              static_cast<double>(report_.target().flips()));

@@ -6,7 +6,8 @@
 // table goes to standard error, or to the file PLUMB_PROFILE: kernels by name and grid with count,
 // time and the idle time before them, then the idle time as a whole. Where the program calls
 // cudaProfilerStart and cudaProfilerStop only what ran between them counts. PLUMB_PROFILE_TRACE
-// names a file for every kernel in order.
+// names a file for every kernel in order: microseconds from the first's begin, its time, the idle
+// time before it, its name.
 #include <cuda.h>
 #include <cupti.h>
 #include <cxxabi.h>
@@ -119,6 +120,10 @@ void Report() {
             [](const Kernel& a, const Kernel& b) { return a.begin < b.begin; });
   const char* trace_path = std::getenv("PLUMB_PROFILE_TRACE");
   std::FILE* trace = trace_path == nullptr ? nullptr : std::fopen(trace_path, "w");
+  if (trace != nullptr && !profile.kernels.empty()) {
+    std::fprintf(trace, "# the first began at %llu ns\n",
+                 static_cast<unsigned long long>(profile.kernels.front().begin));
+  }
   std::map<std::string, Sums> sums;
   uint64_t busy_until = profile.kernels.empty() ? 0 : profile.kernels.front().begin;
   double busy = 0, idle = 0;
