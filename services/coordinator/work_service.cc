@@ -1,5 +1,7 @@
 #include "services/coordinator/work_service.h"
 
+#include <algorithm>
+
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "services/rpc/status.h"
@@ -9,8 +11,11 @@ namespace {
 
 // Well below the deadline of a call and the drain of a server.
 constexpr absl::Duration kLongestHold = absl::Milliseconds(250);
-// Each keeps a thread of the server; more workers than this ask again instead.
-constexpr int kMostHeld = 64;
+// Each keeps a thread of the server and looks again at every change; more workers than this ask
+// again on a timer.
+constexpr int kMostHeld = 16;
+// After a change that brought this worker nothing: changes come in bursts.
+constexpr absl::Duration kShortestPause = absl::Milliseconds(10);
 constexpr absl::Duration kAfterHold = absl::Milliseconds(40);
 
 bool NothingToDo(const v1::SyncRequest& request, const v1::SyncResponse& response) {
@@ -20,9 +25,10 @@ bool NothingToDo(const v1::SyncRequest& request, const v1::SyncResponse& respons
 
 }  // namespace
 
-absl::StatusOr<v1::SyncResponse> WorkService::SyncWhenThereIsWork(const v1::SyncRequest& request) {
+absl::StatusOr<v1::SyncResponse> WorkService::SyncWhenThereIsWork(
+    const grpc::ServerContext& context, const v1::SyncRequest& request) {
   const absl::Time until = absl::Now() + kLongestHold;
-  for (;;) {
+  for (bool first = true;; first = false) {
     const uint64_t seen = changed_->version();
     absl::StatusOr<v1::SyncResponse> response = manager_->Sync(request);
     if (!response.ok() || !NothingToDo(request, *response)) return response;
@@ -37,14 +43,17 @@ absl::StatusOr<v1::SyncResponse> WorkService::SyncWhenThereIsWork(const v1::Sync
       held_.fetch_sub(1);
       return response;
     }
+    if (!first) absl::SleepFor(std::min(kShortestPause, left));
     changed_->WaitForChange(seen, left);
     held_.fetch_sub(1);
+    // Work that is given to a worker that died would wait for its lease to expire.
+    if (context.IsCancelled()) return absl::CancelledError("the worker went away");
   }
 }
 
 grpc::Status WorkService::Sync(grpc::ServerContext* context, const v1::SyncRequest* request,
                                v1::SyncResponse* response) {
-  auto answer = SyncWhenThereIsWork(*request);
+  auto answer = SyncWhenThereIsWork(*context, *request);
   if (!answer.ok()) return ToGrpcStatus(answer.status());
   *response = *std::move(answer);
   return grpc::Status::OK;

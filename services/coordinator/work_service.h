@@ -21,7 +21,8 @@ class WorkService final : public v1::Work::Service {
                       v1::ReportResponse* response) override;
 
  private:
-  absl::StatusOr<v1::SyncResponse> SyncWhenThereIsWork(const v1::SyncRequest& request);
+  absl::StatusOr<v1::SyncResponse> SyncWhenThereIsWork(const grpc::ServerContext& context,
+                                                       const v1::SyncRequest& request);
 
   LeaseManager* const manager_;
   const ChangeSignal* const changed_;
