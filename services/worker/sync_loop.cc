@@ -104,6 +104,11 @@ v1::SyncRequest SyncLoop::MakeSyncRequest() {
 absl::Duration SyncLoop::SyncOnce() {
   const v1::SyncRequest request = MakeSyncRequest();
   const absl::StatusOr<v1::SyncResponse> response = link_->Sync(request);
+  if (request.draining()) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    said_draining_ = true;
+    changed_.notify_all();
+  }
   if (response.ok()) {
     retry_ = options_.first_retry;
     Apply(*response);
@@ -130,6 +135,12 @@ absl::Duration SyncLoop::SyncOnce() {
 
 void SyncLoop::Apply(const v1::SyncResponse& response) {
   for (const std::string& lease_id : response.drop_lease_ids()) DropLease(lease_id);
+  {
+    // The answer to a call from before: the next one, which says that this worker drains and does
+    // not run them, gives them back.
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (draining_) return;
+  }
   for (const v1::Lease& lease : response.start()) StartLease(lease);
 }
 
@@ -310,7 +321,7 @@ void SyncLoop::Drain(absl::Duration patience) {
   changed_.notify_all();
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait_for(lock, absl::ToChronoMilliseconds(patience),
-                    [this] { return leases_.empty() && outgoing_.empty(); });
+                    [this] { return said_draining_ && leases_.empty() && outgoing_.empty(); });
 }
 
 }  // namespace plumbline

@@ -97,6 +97,7 @@ class SyncLoop {
   uint64_t sequence_ = 0;           // guarded by mutex_
   bool draining_ = false, stopping_ = false;  // guarded by mutex_
   bool sync_now_ = false;                     // guarded by mutex_
+  bool said_draining_ = false;                // guarded by mutex_; answered or not
   absl::Duration retry_;                      // sync thread alone
   int64_t rate_tokens_ = 0;                   // sync thread alone
   absl::Time rate_since_;                     // sync thread alone

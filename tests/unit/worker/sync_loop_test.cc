@@ -13,6 +13,8 @@ class FakeLink final : public CoordinatorLink {
  public:
   absl::StatusOr<v1::SyncResponse> Sync(const v1::SyncRequest& request) override {
     syncs.push_back(request);
+    if (during_sync) during_sync();
+    absl::SleepFor(pause);
     if (sync_answers.empty()) return v1::SyncResponse();
     auto answer = sync_answers.front();
     sync_answers.pop_front();
@@ -24,6 +26,8 @@ class FakeLink final : public CoordinatorLink {
     return v1::ReportResponse();
   }
   std::deque<absl::StatusOr<v1::SyncResponse>> sync_answers;
+  std::function<void()> during_sync;
+  absl::Duration pause;
   absl::Status report_status;
   std::vector<v1::SyncRequest> syncs;
   std::vector<v1::ReportRequest> reports;
@@ -165,6 +169,25 @@ TEST_F(SyncLoopTest, CaptureIsReportedUnderItsLease) {
   EXPECT_TRUE(loop_->ReportOnce());
   EXPECT_EQ(link_->reports[0].capture().capture_id(), "cap");
   EXPECT_EQ(loop_->cells_held(), 0);
+}
+
+TEST_F(SyncLoopTest, WorkThatArrivesOnceItDrainsIsNotBegun) {
+  link_->sync_answers = {Grant("l1", {"a"})};
+  link_->during_sync = [this] { loop_->Drain(absl::ZeroDuration()); };
+  loop_->SyncOnce();
+  EXPECT_FALSE(link_->syncs[0].draining());
+  EXPECT_TRUE(executor_.started.empty());
+  loop_->SyncOnce();
+  EXPECT_TRUE(link_->syncs[1].draining());
+  EXPECT_EQ(link_->syncs[1].running_size(), 0) << "so that the coordinator takes the lease back";
+}
+
+TEST_F(SyncLoopTest, DrainingEndsNotBeforeItWasSaid) {
+  link_->pause = absl::Milliseconds(100);
+  loop_->Start();
+  loop_->Drain(absl::Seconds(60));
+  loop_->Stop();
+  EXPECT_TRUE(link_->syncs.back().draining());
 }
 
 TEST_F(SyncLoopTest, DrainingAsksForNothing) {
