@@ -9,6 +9,7 @@
 #include "services/coordinator/background_loop.h"
 #include "services/coordinator/driver_pool.h"
 #include "services/coordinator/housekeeper.h"
+#include "services/rpc/server.h"
 #include "services/store/sqlite/sqlite_store.h"
 
 namespace plumbline {
@@ -71,7 +72,7 @@ class CoordinatorImpl final : public Coordinator {
                       .clock = parts_.clock,
                       .changed = &changed_,
                       .render = parts_.render}),
-        work_(&leases_, &changed_) {
+        work_(&leases_, &changed_, MaxConcurrentCalls(config.server())) {
     for (int i = 0; i < kDriverThreads; ++i) AddLoop([this] { return drivers_.Round(); });
     AddLoop([this] {
       const auto judged = pump_.Step();

@@ -11,8 +11,7 @@ namespace {
 
 // Well below the deadline of a call and the drain of a server.
 constexpr absl::Duration kLongestHold = absl::Milliseconds(250);
-// Each keeps a thread of the server and looks again at every change; more workers than this ask
-// again on a timer.
+// Each keeps a thread of the server and looks again at every change.
 constexpr int kMostHeld = 16;
 // After a change that brought this worker nothing: changes come in bursts.
 constexpr absl::Duration kShortestPause = absl::Milliseconds(10);
@@ -24,6 +23,9 @@ bool NothingToDo(const v1::SyncRequest& request, const v1::SyncResponse& respons
 }
 
 }  // namespace
+
+WorkService::WorkService(LeaseManager* manager, const ChangeSignal* changed, int concurrent_calls)
+    : manager_(manager), changed_(changed), most_held_(std::min(kMostHeld, concurrent_calls / 4)) {}
 
 absl::StatusOr<v1::SyncResponse> WorkService::SyncWhenThereIsWork(
     const grpc::ServerContext& context, const v1::SyncRequest& request) {
@@ -39,7 +41,7 @@ absl::StatusOr<v1::SyncResponse> WorkService::SyncWhenThereIsWork(
           static_cast<int32_t>(absl::ToInt64Nanoseconds(kAfterHold)));
       return response;
     }
-    if (held_.fetch_add(1) >= kMostHeld) {
+    if (held_.fetch_add(1) >= most_held_) {
       held_.fetch_sub(1);
       return response;
     }

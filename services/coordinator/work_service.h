@@ -1,5 +1,6 @@
-// Work over gRPC: LeaseManager with status codes. A worker that has nothing to do is not answered
-// at once: its Sync waits for work to appear, so that a stage begins when the one before has ended.
+// Work over gRPC: LeaseManager with status codes. A worker that runs nothing, has room and finds
+// nothing is not answered at once: its Sync waits for work to appear, so that a stage begins when
+// the one before has ended. Where as many calls wait as may, it is told when to ask again.
 #pragma once
 
 #include <atomic>
@@ -11,9 +12,9 @@ namespace plumbline {
 
 class WorkService final : public v1::Work::Service {
  public:
-  // Neither is owned.
-  WorkService(LeaseManager* manager, const ChangeSignal* changed)
-      : manager_(manager), changed_(changed) {}
+  // Neither is owned. concurrent_calls: what the server takes at a time; a quarter of it at most
+  // waits, the rest is for everyone else.
+  WorkService(LeaseManager* manager, const ChangeSignal* changed, int concurrent_calls);
 
   grpc::Status Sync(grpc::ServerContext* context, const v1::SyncRequest* request,
                     v1::SyncResponse* response) override;
@@ -26,6 +27,7 @@ class WorkService final : public v1::Work::Service {
 
   LeaseManager* const manager_;
   const ChangeSignal* const changed_;
+  const int most_held_;
   std::atomic<int> held_{0};  // Syncs that wait
 };
 

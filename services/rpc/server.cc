@@ -143,9 +143,8 @@ void RpcServerImpl::Limit(grpc::ServerBuilder* builder) {
   builder->SetMaxSendMessageSize(-1);
   // Of N + 1 threads at most N can be in calls, because the last one must poll; the call that finds
   // no poller left is answered RESOURCE_EXHAUSTED. So the limit is exact.
-  const uint32_t calls = config.max_concurrent_calls();
   grpc::ResourceQuota quota("plumbline");
-  quota.SetMaxThreads(static_cast<int>((calls == 0 ? kDefaultMaxConcurrentCalls : calls) + 1));
+  quota.SetMaxThreads(MaxConcurrentCalls(config) + 1);
   builder->SetResourceQuota(quota);
   builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
@@ -220,6 +219,11 @@ void RpcServerImpl::DrainFor(absl::Duration patience) {
 }
 
 }  // namespace
+
+int MaxConcurrentCalls(const v1::ServerConfig& config) {
+  const uint32_t calls = config.max_concurrent_calls();
+  return static_cast<int>(calls == 0 ? kDefaultMaxConcurrentCalls : calls);
+}
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions options) {
   auto server = std::make_unique<RpcServerImpl>(std::move(options));

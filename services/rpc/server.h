@@ -43,6 +43,9 @@ HostedService Hosted(grpc::Service* service) {
   return {GeneratedService::service_full_name(), service};
 }
 
+// How many calls a server with this configuration takes at a time.
+int MaxConcurrentCalls(const v1::ServerConfig& config);
+
 struct RpcServerOptions {
   std::string default_listen;  // used when config.listen is empty
   v1::ServerConfig config;
