@@ -116,7 +116,7 @@ absl::Status QuantsimService::RunLayer(uint32_t layer,
   return absl::OkStatus();
 }
 
-// Blocks come in (layer, prompt) order, so that one layer at a time is in memory.
+// Blocks come in (layer, prompt) order, so that a call has one layer at a time in memory.
 absl::Status QuantsimService::FromCapture(grpc::ServerContext* context,
                                           const v1::SimulateRequest& request, Task* task,
                                           std::string* digest) {

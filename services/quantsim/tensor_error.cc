@@ -1,6 +1,7 @@
 #include "services/quantsim/tensor_error.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 
@@ -19,6 +20,7 @@ TensorErrorSum::TensorErrorSum(int32_t kv_heads, int32_t head_dim)
 
 void TensorErrorSum::Add(const std::vector<float>& original, const std::vector<float>& stored) {
   const size_t channels = error_.size();
+  assert(channels > 0 && original.size() % channels == 0);
   for (size_t row = 0; row + channels <= original.size(); row += channels) {
     for (size_t c = 0; c < channels; ++c) {
       const double value = original[row + c];

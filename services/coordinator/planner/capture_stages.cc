@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -181,28 +182,40 @@ std::vector<std::string> SimulatedFormats(const v1::Study& study, const v1::Mode
   return formats;
 }
 
-// In the requests' order; the first error where one fails. Several at once: the activations of one
-// layer travel while those of another are computed.
+// In the requests' order. Several at once: the activations of one layer travel while those of
+// another are computed. What fails so, for a service that takes fewer calls or a deadline, is asked
+// again alone, so that which error is told does not depend on who was first.
 absl::StatusOr<std::vector<v1::SimulateResponse>> SimulateAll(
     const std::vector<v1::SimulateRequest>& requests, Peers& peers) {
   constexpr size_t kAtOnce = 4;
-  std::vector<std::optional<absl::StatusOr<v1::SimulateResponse>>> answers(requests.size());
+  std::vector<std::optional<v1::SimulateResponse>> answers(requests.size());
   std::atomic<size_t> next = 0;
   std::atomic<bool> failed = false;
-  const auto work = [&] {
+  const auto ask = [&] {
     for (size_t i = next++; i < requests.size() && !failed; i = next++) {
-      answers[i] = peers.Simulate(requests[i]);
-      if (!answers[i]->ok()) failed = true;
+      absl::StatusOr<v1::SimulateResponse> answer = peers.Simulate(requests[i]);
+      if (answer.ok()) {
+        answers[i] = *std::move(answer);
+      } else {
+        failed = true;
+      }
     }
   };
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < std::min(kAtOnce, requests.size()); ++i) threads.emplace_back(work);
-  for (std::thread& thread : threads) thread.join();
+  {
+    std::vector<std::jthread> threads;
+    try {
+      while (threads.size() + 1 < std::min(kAtOnce, requests.size())) threads.emplace_back(ask);
+    } catch (const std::system_error&) {
+      // No more threads to be had: those that there are do.
+    }
+    ask();
+  }
   std::vector<v1::SimulateResponse> responses;
-  for (auto& answer : answers) {
-    if (!answer.has_value()) continue;  // not asked, since another failed
-    PLUMB_ASSIGN_OR_RETURN(v1::SimulateResponse response, *std::move(answer));
-    responses.push_back(std::move(response));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (!answers[i].has_value()) {
+      PLUMB_ASSIGN_OR_RETURN(answers[i], peers.Simulate(requests[i]));
+    }
+    responses.push_back(*std::move(answers[i]));
   }
   return responses;
 }

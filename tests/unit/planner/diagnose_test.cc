@@ -380,6 +380,22 @@ TEST(Diagnose, CaptureThatIsAwayMakesTheStudyWaitAndNothingElse) {
   }
 }
 
+TEST(Diagnose, LayersAreSimulatedOneByOneWhereQuantsimTakesNoMore) {
+  const World world = ConcentratedWorld(0.05);
+  const StudyContext context = MakeContext(world, DiagnoseOf(), 240, 60);
+  std::vector<std::string> errors;
+  for (const int at_once : {100, 1}) {
+    FakePeers peers(world);
+    peers.simulations_at_once = at_once;
+    auto run = RunStudy(world, context, peers);
+    ASSERT_THAT(run, IsOk()) << at_once << " at once";
+    std::string& text = errors.emplace_back();
+    for (const v1::FormatError& error : run->report.kv_errors()) text += error.DebugString();
+    EXPECT_GE(run->report.kv_errors_size(), static_cast<int>(world.layers));
+  }
+  EXPECT_EQ(errors[0], errors[1]);
+}
+
 TEST(Diagnose, QuickstartStaysWithinItsBudgetOfTokens) {
   World world = ConcentratedWorld(0.05);
   world.layers = 30;

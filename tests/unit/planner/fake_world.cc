@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "services/cells/cells.h"
 #include "services/common/digest.h"
 #include "services/common/status_macros.h"
@@ -263,6 +265,9 @@ absl::StatusOr<v1::SimulateResponse> FakePeers::Simulate(const v1::SimulateReque
     calls.push_back("quantsim");
   }
   if (away.contains("quantsim")) return absl::UnavailableError("quantsim is away");
+  const absl::Cleanup done = [this] { --simulating_; };
+  if (++simulating_ > simulations_at_once) return absl::ResourceExhaustedError("too many calls");
+  absl::SleepFor(absl::Milliseconds(1));  // so that several are under way
   v1::SimulateResponse response;
   for (const std::string& format : request.formats()) {
     for (uint32_t layer : request.layers()) {

@@ -3,6 +3,7 @@
 // so a plan that does less damage flips a subset.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -67,11 +68,13 @@ class FakePeers final : public Peers {
   void Record(const v1::CaptureTask& task) { captures_[task.capture_id()] = task; }
   std::set<std::string> away;  // "capture", "quantsim", "pcr": answer Unavailable
   std::vector<std::string> calls;
+  int simulations_at_once = 100;  // more are answered ResourceExhausted
 
  private:
   const World& world_;
-  std::mutex mutex_;  // guards calls: layers are simulated several at once
+  std::mutex mutex_;  // guards calls: layers are simulated several at once, all else alone
   std::map<std::string, v1::CaptureTask> captures_;
+  std::atomic<int> simulating_ = 0;
 };
 
 // Keys and conditions of the cells, ids of the captures: a line each.
