@@ -6,8 +6,8 @@
 // table goes to standard error, or to the file PLUMB_PROFILE: kernels by name and grid with count,
 // time and the idle time before them, then the idle time as a whole. Where the program calls
 // cudaProfilerStart and cudaProfilerStop only what ran between them counts. PLUMB_PROFILE_TRACE
-// names a file for every kernel in order: microseconds from the first's begin, its time, the idle
-// time before it, its name.
+// names a file that begins with the nanoseconds since 1970 of the first kernel, then every kernel
+// in order: microseconds since the first began, its time, the idle time before it, its name.
 #include <cuda.h>
 #include <cupti.h>
 #include <cxxabi.h>
