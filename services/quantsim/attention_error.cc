@@ -77,24 +77,15 @@ class HeadComparison {
         const float* query = queries_ + t * query_stride_;
         std::copy(query, query + dim_, wide_queries_.data() + (t - from) * dim_);
       }
-      for (size_t f = 0; f < forms_.size(); ++f) {
+      for (int64_t t = from; t < to; t += kQueriesAtOnce) {
+        const QueryGroup group = {t, std::min(kQueriesAtOnce, to - t), t - from};
+        Attend(forms_[0], group, exact_scores_.data() + group.in_tile * padded_,
+               exact_outputs_.data() + group.in_tile * dim_);
+      }
+      for (size_t f = 1; f < forms_.size(); ++f) {
         for (int64_t t = from; t < to; t += kQueriesAtOnce) {
-          const int64_t count = std::min(kQueriesAtOnce, to - t);
-          double* exact_scores = exact_scores_.data() + (t - from) * padded_;
-          double* exact_outputs = exact_outputs_.data() + (t - from) * dim_;
-          const double* queries = wide_queries_.data() + (t - from) * dim_;
-          if (f == 0) {
-            Attend(forms_[0], queries, t, count, exact_scores, exact_outputs);
-            continue;
-          }
-          Attend(forms_[f], queries, t, count, scores_.data(), outputs_.data());
-          for (int64_t i = 0; i < count; ++i) {
-            AttentionError& error = errors[f - 1];
-            Compare(exact_scores + i * padded_, scores_.data() + i * padded_, t + i + 1,
-                    &error.score_error, &error.score_energy);
-            Compare(exact_outputs + i * dim_, outputs_.data() + i * dim_, dim_, &error.output_error,
-                    &error.output_energy);
-          }
+          CompareQueries(forms_[f], {t, std::min(kQueriesAtOnce, to - t), t - from},
+                         &errors[f - 1]);
         }
       }
     }
@@ -102,15 +93,31 @@ class HeadComparison {
   }
 
  private:
-  // Queries [t, t + count), each against the keys up to its own. scores: [count, padded_], those of
+  struct QueryGroup {
+    int64_t first, count;
+    int64_t in_tile;  // place of the first
+  };
+
+  void CompareQueries(const Form& form, const QueryGroup& group, AttentionError* error) {
+    Attend(form, group, scores_.data(), outputs_.data());
+    for (int64_t i = 0; i < group.count; ++i) {
+      Compare(exact_scores_.data() + (group.in_tile + i) * padded_, scores_.data() + i * padded_,
+              group.first + i + 1, &error->score_error, &error->score_energy);
+      Compare(exact_outputs_.data() + (group.in_tile + i) * dim_, outputs_.data() + i * dim_, dim_,
+              &error->output_error, &error->output_energy);
+    }
+  }
+
+  // Each query of the group against the keys up to its own. scores: [count, padded_], those of
   // later keys without meaning; outputs: [count, dim_], softmax(scores) times the value rows.
-  void Attend(const Form& form, const double* queries, int64_t t, int64_t count, double* scores,
-              double* outputs) {
+  void Attend(const Form& form, const QueryGroup& group, double* scores, double* outputs) {
+    const auto [t, count, in_tile] = group;
     const double scale = 1 / std::sqrt(static_cast<double>(dim_));
     const float* values = form.values.data() + channel_ * tokens_;
     std::fill(scores, scores + count * padded_, 0.0);
-    kernels::AccumulateDouble(queries, dim_, count, form.columns.data() + channel_ * padded_,
-                              padded_, dim_, Padded(t + count), scores, padded_);
+    kernels::AccumulateDouble(wide_queries_.data() + in_tile * dim_, dim_, count,
+                              form.columns.data() + channel_ * padded_, padded_, dim_,
+                              Padded(t + count), scores, padded_);
     double totals[kQueriesAtOnce];
     for (int64_t i = 0; i < count; ++i) {
       double* row = scores + i * padded_;
