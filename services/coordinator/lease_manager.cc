@@ -16,12 +16,6 @@ namespace {
 constexpr size_t kRetiredKept = 64;
 constexpr int kMaxBackoffDoublings = 6;
 
-void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
-  const int64_t seconds = absl::ToInt64Seconds(duration);
-  out->set_seconds(seconds);
-  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration - absl::Seconds(seconds))));
-}
-
 std::string RandomNonce() {
   std::random_device device;
   return absl::StrFormat("%08x%08x", device(), device());
@@ -39,6 +33,12 @@ absl::Status CheckIds(const std::string& worker_id, const std::string& incarnati
 }
 
 }  // namespace
+
+void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
+  const int64_t seconds = absl::ToInt64Seconds(duration);
+  out->set_seconds(seconds);
+  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration - absl::Seconds(seconds))));
+}
 
 LeaseManager::LeaseManager(LeaseOptions options, Store* store, ModelDirectory* directory,
                            Clock* clock, ChangeSignal* changed, Metrics* metrics)

@@ -35,6 +35,9 @@ struct LeaseOptions {
   absl::Duration study_call_again = absl::Milliseconds(60);
 };
 
+// protobuf's form of a duration.
+void SetDuration(absl::Duration duration, google::protobuf::Duration* out);
+
 // Thread safe.
 class LeaseManager {
  public:

@@ -36,9 +36,7 @@ absl::StatusOr<v1::SyncResponse> WorkService::SyncWhenThereIsWork(
     if (!response.ok() || !NothingToDo(request, *response)) return response;
     const absl::Duration left = until - absl::Now();
     if (left <= absl::ZeroDuration()) {
-      response->mutable_call_again_within()->set_seconds(0);
-      response->mutable_call_again_within()->set_nanos(
-          static_cast<int32_t>(absl::ToInt64Nanoseconds(kAfterHold)));
+      SetDuration(kAfterHold, response->mutable_call_again_within());
       return response;
     }
     if (held_.fetch_add(1) >= most_held_) {
